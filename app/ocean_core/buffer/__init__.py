@@ -1,0 +1,1 @@
+"""The ingestion buffer: durable before acknowledged, read in order by the mover."""

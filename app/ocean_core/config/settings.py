@@ -1,0 +1,187 @@
+"""Every setting, declared once: name, type, default, bounds and explanation.
+
+``ocean config show``, ``docs/configuration.md`` and its test all come from this declaration.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ocean_core.model import limits
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How clients reach the box."""
+
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on; loopback only until keys exist.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="TCP port for HTTP; 0 takes any free one.")
+    ] = 8030
+    body_bytes_max: Annotated[
+        int,
+        Meta(ge=1024, le=256 * limits.MIB, description="Largest request body, bytes; more is 413."),
+    ] = limits.BODY_BYTES_MAX
+    connections_max: Annotated[
+        int, Meta(ge=1, le=65536, description="Open HTTP connections at once; more get 503.")
+    ] = limits.CONNECTIONS_MAX
+    request_timeout_s: Annotated[
+        int, Meta(ge=1, le=600, description="Seconds a client may take to send a request body.")
+    ] = limits.REQUEST_TIMEOUT_S
+    keep_alive_s: Annotated[
+        int, Meta(ge=1, le=3600, description="Seconds an idle HTTP connection is kept open.")
+    ] = 75
+
+
+class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where everything is kept."""
+
+    dir: Annotated[
+        str, Meta(min_length=1, description="The data directory; made if it does not exist.")
+    ] = "./ocean-data"
+
+
+class JournalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How readings become durable."""
+
+    durability: Annotated[
+        Literal["fsync", "os"],
+        Meta(
+            description="fsync: acknowledged readings survive a power cut. "
+            "os: they survive kill -9 only (faster; shown as a warning)."
+        ),
+    ] = "fsync"
+    commit_delay_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Milliseconds to gather readings before a commit; "
+            "saves flash wear, costs acknowledgement time.",
+        ),
+    ] = 0
+
+
+class IngestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is taken in."""
+
+    series_per_sensor_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="Most different metrics one sensor may have.")
+    ] = limits.SERIES_PER_SENSOR_MAX
+    series_total_max: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Most series (sensor and metric) on this box.")
+    ] = limits.SERIES_TOTAL_MAX
+    idempotency_hours: Annotated[
+        int, Meta(ge=1, le=720, description="Hours an Idempotency-Key is remembered.")
+    ] = limits.IDEMPOTENCY_KEPT_S // 3600
+    idempotency_keys_max: Annotated[
+        int,
+        Meta(
+            ge=1000,
+            le=100_000_000,
+            description="Most Idempotency-Keys remembered; beyond it the oldest go first.",
+        ),
+    ] = limits.IDEMPOTENCY_KEYS_MAX
+
+
+class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How questions are answered."""
+
+    memory_limit_mb: Annotated[
+        int, Meta(ge=64, le=1_048_576, description="Memory DuckDB may use, MiB.")
+    ] = 384
+    threads: Annotated[int, Meta(ge=1, le=64, description="Threads DuckDB may use.")] = 2
+    query_timeout_s: Annotated[
+        int, Meta(ge=1, le=3600, description="Seconds after which a query is given up.")
+    ] = limits.QUERY_TIMEOUT_S
+    live_window_mb: Annotated[
+        int, Meta(ge=1, le=4096, description="Memory for recent readings, MiB.")
+    ] = limits.LIVE_WINDOW_BYTES_MAX // limits.MIB
+    drain_interval_active_ms: Annotated[
+        int,
+        Meta(
+            ge=50,
+            le=60_000,
+            description="Milliseconds between moves into analytics while someone queries.",
+        ),
+    ] = 250
+    drain_interval_idle_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Seconds between moves into analytics while nobody queries.",
+        ),
+    ] = 30
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is told on standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="Least important log events written."),
+    ] = "info"
+    format: Annotated[
+        Literal["text", "json"], Meta(description="text for people, json for log collectors.")
+    ] = "text"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings by section."""
+
+    server: ServerSettings = ServerSettings()
+    data: DataSettings = DataSettings()
+    journal: JournalSettings = JournalSettings()
+    ingest: IngestSettings = IngestSettings()
+    analytics: AnalyticsSettings = AnalyticsSettings()
+    log: LogSettings = LogSettings()
+
+
+class SettingInfo(msgspec.Struct, frozen=True):
+    """One setting as its declaration has it."""
+
+    name: str
+    type_text: str
+    default: object
+    description: str
+    annotation: object
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable that sets it."""
+        return "OCEAN_" + self.name.upper().replace(".", "__")
+
+
+def all_settings() -> list[SettingInfo]:
+    """Return every setting in the order of declaration."""
+    infos: list[SettingInfo] = []
+    for section in msgspec.structs.fields(Settings):
+        for field in msgspec.structs.fields(section.type):
+            kind = msgspec.inspect.type_info(field.type)
+            description = ""
+            if isinstance(kind, msgspec.inspect.Metadata):
+                description = (kind.extra_json_schema or {}).get("description", "")
+                kind = kind.type
+            infos.append(
+                SettingInfo(
+                    f"{section.name}.{field.name}",
+                    _type_text(kind),
+                    field.default,
+                    description,
+                    field.type,
+                )
+            )
+    return infos
+
+
+def _type_text(kind: msgspec.inspect.Type) -> str:
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return " or ".join(f'"{value}"' for value in kind.values)
+    if isinstance(kind, msgspec.inspect.IntType):
+        return f"whole number {kind.ge} to {kind.le}"
+    return "text"

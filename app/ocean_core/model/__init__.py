@@ -1,0 +1,1 @@
+"""Plain data: readings, blocks, receipts, errors, limits. Imports nothing else of ours."""

@@ -1,0 +1,310 @@
+"""Blocks: what readings and events travel and rest in.
+
+A block is a header of 64 bytes, parallel columns, and a dictionary of series names; all numbers
+are little-endian. Byte by byte it is described in ``docs/block-format.md``. Decoding makes no
+Python object per reading.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ocean_core.model import limits
+
+MAGIC: Final = b"OCB1"
+HEADER: Final = struct.Struct("<4sBBHQIIq16sIIII")
+HEADER_BYTES: Final = HEADER.size
+_NAME_LENGTHS: Final = struct.Struct("<HH")
+_ROW_BYTES: Final = {0: 21, 1: 17}
+
+Int64Column = npt.NDArray[np.int64]
+Float64Column = npt.NDArray[np.float64]
+UInt32Column = npt.NDArray[np.uint32]
+UInt8Column = npt.NDArray[np.uint8]
+
+SeriesName = tuple[str, str]
+"""(sensor_id, metric); events have the empty metric."""
+
+DEFAULT_METRIC: Final = "value"
+EVENT_METRIC: Final = ""
+
+
+class BlockKind(IntEnum):
+    """What the rows of a block are."""
+
+    READINGS = 0
+    EVENTS = 1
+
+
+class Quality(IntEnum):
+    """How far a reading can be trusted. The list is open: unknown numbers are kept."""
+
+    GOOD = 0
+    OUT_OF_RANGE = 1
+    UNTRUSTED_CLOCK = 2
+
+
+class BlockDamagedError(ValueError):
+    """The bytes are not a whole, undamaged block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Columns of numeric readings. ``series_index`` points into ``series``.
+
+    Columns are numpy arrays, or plain lists while a request holds only a few rows.
+    """
+
+    series: Sequence[SeriesName]
+    series_index: UInt32Column | Sequence[int]
+    timestamp_us: Int64Column | Sequence[int]
+    value: Float64Column | Sequence[float]
+    quality: UInt8Column | Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.timestamp_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Columns of payloads that are not numbers; ``payload`` is JSON text as it came, in UTF-8."""
+
+    series: Sequence[SeriesName]
+    series_index: UInt32Column | Sequence[int]
+    timestamp_us: Int64Column | Sequence[int]
+    quality: UInt8Column | Sequence[int]
+    payload: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.timestamp_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One stored block: dense ids ``first_id .. first_id + count - 1``."""
+
+    first_id: int
+    arrival_us: int
+    uuid: bytes
+    rows: Readings | Events
+
+    @property
+    def count(self) -> int:
+        """Number of rows, at least 1."""
+        return len(self.rows)
+
+    @property
+    def last_id(self) -> int:
+        """Id of the last row."""
+        return self.first_id + len(self.rows) - 1
+
+    @property
+    def kind(self) -> BlockKind:
+        """Readings or events."""
+        return BlockKind.READINGS if isinstance(self.rows, Readings) else BlockKind.EVENTS
+
+
+def pack_block(block: Block) -> bytes:
+    """Return the block as bytes with its CRC-32 set.
+
+    The id is part of what the CRC covers, so that a block found loose in a damaged file can be
+    put back where it belongs.
+    """
+    rows = block.rows
+    count = len(rows)
+    assert 1 <= count <= limits.BLOCK_ROWS_MAX, count
+    names = bytearray()
+    for sensor_id, metric in rows.series:
+        sensor_bytes = sensor_id.encode()
+        metric_bytes = metric.encode()
+        names += _NAME_LENGTHS.pack(len(sensor_bytes), len(metric_bytes))
+        names += sensor_bytes
+        names += metric_bytes
+    parts = [np.asarray(rows.timestamp_us, dtype="<i8").tobytes()]
+    payload = b""
+    if isinstance(rows, Readings):
+        parts.append(np.asarray(rows.value, dtype="<f8").tobytes())
+        parts.append(np.asarray(rows.series_index, dtype="<u4").tobytes())
+    else:
+        payload = b"".join(rows.payload)
+        ends = np.cumsum([len(item) for item in rows.payload], dtype="<u4")
+        parts.append(np.asarray(rows.series_index, dtype="<u4").tobytes())
+        parts.append(ends.tobytes())
+    parts.append(np.asarray(rows.quality, dtype="u1").tobytes())
+    parts.append(bytes(names))
+    parts.append(payload)
+    body = b"".join(parts)
+    header = HEADER.pack(
+        MAGIC, block.kind, 0, HEADER_BYTES, block.first_id, count, len(rows.series),
+        block.arrival_us, block.uuid, len(names), len(payload), 0, 0,
+    )  # fmt: skip
+    crc = zlib.crc32(body, zlib.crc32(header[:60]))
+    return header[:60] + struct.pack("<I", crc) + body
+
+
+def unpack_block(data: bytes | memoryview) -> Block:
+    """Return the block in ``data``; numeric columns are read-only views of it.
+
+    Raises BlockDamagedError when a length, the CRC, an index or a name does not fit.
+    """
+    if len(data) < HEADER_BYTES:
+        raise BlockDamagedError(f"{len(data)} bytes are shorter than a header")
+    (
+        magic, kind, flags, header_bytes, first_id, count, series_count,
+        arrival_us, uuid, names_bytes, payload_bytes, _reserved, crc,
+    ) = HEADER.unpack_from(data)  # fmt: skip
+    if magic != MAGIC or flags != 0 or header_bytes != HEADER_BYTES or kind not in _ROW_BYTES:
+        raise BlockDamagedError("this is no block of a known version")
+    if not 1 <= count <= limits.BLOCK_ROWS_MAX:
+        raise BlockDamagedError(f"{count} rows")
+    if HEADER_BYTES + count * _ROW_BYTES[kind] + names_bytes + payload_bytes != len(data):
+        raise BlockDamagedError("the lengths in the header do not fit the bytes")
+    view = memoryview(data)
+    if zlib.crc32(view[HEADER_BYTES:], zlib.crc32(view[:60])) != crc:
+        raise BlockDamagedError("the CRC does not match")
+    return Block(first_id, arrival_us, uuid, _unpack_rows(data, kind, count, series_count))
+
+
+def _unpack_rows(
+    data: bytes | memoryview, kind: int, count: int, series_count: int
+) -> Readings | Events:
+    offset = HEADER_BYTES
+    timestamp_us = np.frombuffer(data, "<i8", count, offset)
+    offset += 8 * count
+    if kind == BlockKind.READINGS:
+        value = np.frombuffer(data, "<f8", count, offset)
+        offset += 8 * count
+    series_index = np.frombuffer(data, "<u4", count, offset)
+    offset += 4 * count
+    if kind == BlockKind.EVENTS:
+        ends = np.frombuffer(data, "<u4", count, offset)
+        offset += 4 * count
+    quality = np.frombuffer(data, "u1", count, offset)
+    offset += count
+    series, offset = _unpack_names(data, series_count, offset)
+    if int(series_index.max()) >= series_count:
+        raise BlockDamagedError("a row points outside the dictionary")
+    if kind == BlockKind.READINGS:
+        return Readings(series, series_index, timestamp_us, value, quality)
+    starts = np.concatenate(([0], ends[:-1]))
+    tail = bytes(data[offset:])
+    payload = [tail[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return Events(series, series_index, timestamp_us, quality, payload)
+
+
+def _unpack_names(
+    data: bytes | memoryview, series_count: int, offset: int
+) -> tuple[list[SeriesName], int]:
+    series: list[SeriesName] = []
+    try:
+        for _ in range(series_count):
+            sensor_bytes, metric_bytes = _NAME_LENGTHS.unpack_from(data, offset)
+            middle = offset + 4 + sensor_bytes
+            end = middle + metric_bytes
+            series.append((str(data[offset + 4 : middle], "utf-8"), str(data[middle:end], "utf-8")))
+            offset = end
+    except (struct.error, UnicodeDecodeError) as error:
+        raise BlockDamagedError(f"the dictionary is damaged: {error}") from error
+    return series, offset
+
+
+class ReadingsBuilder:
+    """Gathers the readings of many requests into one set of columns."""
+
+    def __init__(self) -> None:
+        self._series: dict[SeriesName, int] = {}
+        self._index: list[npt.NDArray[np.uint32]] = []
+        self._timestamp: list[Int64Column] = []
+        self._value: list[Float64Column] = []
+        self._quality: list[UInt8Column] = []
+        # Rows of small requests wait here as plain numbers: an array per row would cost more.
+        self._loose: tuple[list[int], list[int], list[float], list[int]] = ([], [], [], [])
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def add(self, readings: Readings) -> int:
+        """Append rows and return the position of the first of them."""
+        position = self._rows
+        self._rows += len(readings)
+        series = self._series
+        mapping = [series.setdefault(name, len(series)) for name in readings.series]
+        if isinstance(readings.timestamp_us, np.ndarray):
+            self._settle()
+            self._index.append(np.array(mapping, dtype=np.uint32)[readings.series_index])
+            self._timestamp.append(readings.timestamp_us)
+            self._value.append(np.asarray(readings.value, dtype=np.float64))
+            self._quality.append(np.asarray(readings.quality, dtype=np.uint8))
+        else:
+            index, timestamp, value, quality = self._loose
+            index.extend([mapping[i] for i in readings.series_index])
+            timestamp.extend(readings.timestamp_us)
+            value.extend(readings.value)
+            quality.extend(readings.quality)
+        return position
+
+    def _settle(self) -> None:
+        index, timestamp, value, quality = self._loose
+        if timestamp:
+            self._index.append(np.array(index, dtype=np.uint32))
+            self._timestamp.append(np.array(timestamp, dtype=np.int64))
+            self._value.append(np.array(value, dtype=np.float64))
+            self._quality.append(np.array(quality, dtype=np.uint8))
+            self._loose = ([], [], [], [])
+
+    def build(self) -> Readings:
+        """Return the columns gathered so far."""
+        self._settle()
+        assert self._rows, "a block holds at least one row"
+        if len(self._timestamp) == 1:
+            return Readings(
+                list(self._series), self._index[0], self._timestamp[0],
+                self._value[0], self._quality[0],
+            )  # fmt: skip
+        return Readings(
+            list(self._series),
+            np.concatenate(self._index),
+            np.concatenate(self._timestamp),
+            np.concatenate(self._value),
+            np.concatenate(self._quality),
+        )
+
+
+class EventsBuilder:
+    """Gathers the events of many requests into one set of columns."""
+
+    def __init__(self) -> None:
+        self._series: dict[SeriesName, int] = {}
+        self._index: list[int] = []
+        self._timestamp: list[int] = []
+        self._quality: list[int] = []
+        self._payload: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._payload)
+
+    def add(self, events: Events) -> int:
+        """Append rows and return the position of the first of them."""
+        position = len(self._payload)
+        series = self._series
+        mapping = [series.setdefault(name, len(series)) for name in events.series]
+        self._index.extend([mapping[i] for i in events.series_index])
+        self._timestamp.extend(events.timestamp_us)
+        self._quality.extend(events.quality)
+        self._payload.extend(events.payload)
+        return position
+
+    def build(self) -> Events:
+        """Return the columns gathered so far."""
+        return Events(
+            list(self._series), self._index, self._timestamp, self._quality, self._payload
+        )

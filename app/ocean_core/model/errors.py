@@ -1,0 +1,340 @@
+"""All errors an operator or client can meet: one root, stable codes, a hint for what to do next.
+
+Families by thousands: 1 configuration, 2 input, 3 buffer, 4 store, 5 query, 6 request routing and
+access, 7 lifecycle, 9 our own fault. Which HTTP status a code becomes is decided in
+``api.problems`` alone. A class's docstring is its title.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class FieldProblem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing wrong in an input: where, what was found, what would be right."""
+
+    field: str
+    found: str
+    expected: str
+    item: int | None = None
+
+
+class OceanError(Exception):
+    """Something expected went wrong."""
+
+    code = "OC-9000"
+    hint = ""
+    transient = False
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        hint: str | None = None,
+        fields: tuple[FieldProblem, ...] = (),
+        retry_after_s: int | None = None,
+    ) -> None:
+        """Keep ``detail`` (what happened, for this case) beside the class's stable code and hint."""
+        super().__init__(detail)
+        self.detail = detail
+        self.fields = fields
+        self.retry_after_s = retry_after_s
+        if hint is not None:
+            self.hint = hint
+
+    @property
+    def title(self) -> str:
+        """What kind of error this is, the same words for every case."""
+        return (type(self).__doc__ or "").split("\n", 1)[0].rstrip(".")
+
+
+# 1: configuration
+
+
+class ConfigError(OceanError):
+    """The configuration is not valid."""
+
+    code = "OC-1001"
+    hint = "Correct the named line, then run `ocean config check`."
+
+
+class UnknownSettingError(ConfigError):
+    """A setting is not known."""
+
+    code = "OC-1002"
+    hint = "Run `ocean config show --origin` for every setting and its present value."
+
+
+class ListenAddressError(ConfigError):
+    """The listen address is not allowed."""
+
+    code = "OC-1003"
+    hint = (
+        "Use --host 127.0.0.1 (the default). To reach the box from elsewhere, tunnel: "
+        "ssh -L 8030:127.0.0.1:8030 user@gateway."
+    )
+
+
+# 2: input
+
+
+class MalformedBodyError(OceanError):
+    """The body is not valid JSON in UTF-8."""
+
+    code = "OC-2001"
+    hint = "Send one JSON object to /ingest, or an array of them to /batch, encoded as UTF-8."
+
+
+class InvalidReadingError(OceanError):
+    """A reading is not valid."""
+
+    code = "OC-2002"
+    hint = (
+        "Correct the named field and send again; nothing of this request was stored. "
+        "For a batch, ?partial=true stores the good items and returns the rest."
+    )
+
+
+class BodyTooLargeError(OceanError):
+    """The body is too large."""
+
+    code = "OC-2003"
+    hint = "Send smaller batches; server.body_bytes_max sets the limit."
+
+
+class ContentTypeError(OceanError):
+    """The content type is not supported."""
+
+    code = "OC-2004"
+    hint = "Send Content-Type: application/json."
+
+
+class IdempotencyMismatchError(OceanError):
+    """The Idempotency-Key was used before with another body."""
+
+    code = "OC-2005"
+    hint = "Use a new Idempotency-Key for a new request; repeat a key only with the same body."
+
+
+class IdempotencyKeyError(OceanError):
+    """The Idempotency-Key is not valid."""
+
+    code = "OC-2006"
+    hint = "Send 1 to 255 printable ASCII characters, for example a UUID."
+
+
+class SeriesQuotaError(OceanError):
+    """Too many different series."""
+
+    code = "OC-2007"
+    hint = (
+        "Look for a sensor that puts a changing value into sensor_id or metric; "
+        "ingest.series_per_sensor_max and ingest.series_total_max set the limits."
+    )
+
+
+class RequestTimeoutError(OceanError):
+    """The request body came too slowly."""
+
+    code = "OC-2008"
+    hint = "Send the whole body within server.request_timeout_s seconds."
+    transient = True
+
+
+# 3: buffer
+
+
+class BufferFullError(OceanError):
+    """The ingestion buffer is full."""
+
+    code = "OC-3001"
+    hint = "Wait as long as Retry-After says, then send the same request again."
+    transient = True
+
+
+class BufferUnavailableError(OceanError):
+    """The ingestion buffer cannot be written."""
+
+    code = "OC-3002"
+    hint = (
+        "Nothing of this request was acknowledged: send it again later. "
+        "`ocean status` says why; the box tries again by itself."
+    )
+    transient = True
+
+
+# 4: store
+
+
+class DiskFullError(OceanError):
+    """The disk is full."""
+
+    code = "OC-4001"
+    hint = "Free space on the data directory's disk; the box goes on by itself once there is room."
+    transient = True
+
+
+class StoreIOError(OceanError):
+    """The disk refused a write."""
+
+    code = "OC-4002"
+    hint = "Check the SD card or disk (dmesg); the box reopens its files and tries again by itself."
+    transient = True
+
+
+class StoreCorruptError(OceanError):
+    """A file in the data directory is damaged."""
+
+    code = "OC-4003"
+    hint = "The damaged file is kept beside its replacement; `ocean status` lists what is missing."
+
+
+class StoreVersionError(OceanError):
+    """A file was written by a newer version."""
+
+    code = "OC-4004"
+    hint = "Start the newer executable, or use another --data-dir."
+
+
+# 5: query
+
+
+class QueryError(OceanError):
+    """The query is not valid."""
+
+    code = "OC-5001"
+    hint = "Correct the named parameter."
+
+
+class UnknownSensorError(OceanError):
+    """The sensor is not known."""
+
+    code = "OC-5002"
+    hint = "GET /api/ocean/sensors lists the sensors that have sent something."
+
+
+class MetricChoiceError(OceanError):
+    """The sensor has several metrics and none was chosen."""
+
+    code = "OC-5003"
+    hint = "Add metric=NAME to the query."
+
+
+class QueryTooLargeError(OceanError):
+    """The query asks for too much at once."""
+
+    code = "OC-5004"
+    hint = "Choose a larger interval or a shorter range."
+
+
+class QueryTimeoutError(OceanError):
+    """The query took too long."""
+
+    code = "OC-5005"
+    hint = "Ask for a shorter range; analytics.query_timeout_s sets the limit."
+    transient = True
+
+
+class AnalyticsUnavailableError(OceanError):
+    """Analytics are not available at the moment."""
+
+    code = "OC-5006"
+    hint = "Readings are still accepted. Ask again shortly; `ocean status` shows the progress."
+    transient = True
+
+
+class QueriesFullError(OceanError):
+    """Too many queries are waiting."""
+
+    code = "OC-5007"
+    hint = "Ask again after Retry-After seconds."
+    transient = True
+
+
+# 6: request routing and access
+
+
+class RouteError(OceanError):
+    """There is nothing at this address."""
+
+    code = "OC-6001"
+    hint = "GET /api/ocean/docs lists the addresses."
+
+
+class MethodError(OceanError):
+    """The method is not allowed at this address."""
+
+    code = "OC-6002"
+    hint = "The Allow header lists what is."
+
+
+class RequestError(OceanError):
+    """The request is not valid."""
+
+    code = "OC-6003"
+    hint = "GET /api/ocean/docs lists the addresses and what they take."
+
+
+# 7: lifecycle
+
+
+class AlreadyRunningError(OceanError):
+    """Another Ocean Core uses this data directory."""
+
+    code = "OC-7001"
+    hint = "Stop the named process first, or use another --data-dir."
+
+
+class DataDirError(OceanError):
+    """The data directory cannot be used."""
+
+    code = "OC-7002"
+    hint = "Use a directory on a local disk that this user may write to: --data-dir DIR."
+
+
+class PortError(OceanError):
+    """The port cannot be opened."""
+
+    code = "OC-7003"
+    hint = "Use another one with --port, or stop the program that holds it (ss -ltnp)."
+
+
+class NotRunningError(OceanError):
+    """No Ocean Core answers."""
+
+    code = "OC-7004"
+    hint = "Start it with `ocean serve`, or name it with --url or --data-dir."
+
+
+class CommandError(OceanError):
+    """The command could not be carried out."""
+
+    code = "OC-7005"
+
+
+class StopTimeoutError(OceanError):
+    """A process did not stop in time."""
+
+    code = "OC-7006"
+    hint = "It was ended; acknowledged readings are safe. The next start reports an unclean stop."
+
+
+# 9: our own fault
+
+
+class InternalError(OceanError):
+    """Ocean Core met a fault of its own."""
+
+    code = "OC-9001"
+    hint = "Acknowledged readings are safe. Please report what the log says for this moment."
+
+
+def all_error_classes() -> list[type[OceanError]]:
+    """Return every concrete error class, ordered by code, for docs and tests."""
+    found: list[type[OceanError]] = []
+    todo = list(OceanError.__subclasses__())
+    while todo:
+        cls = todo.pop()
+        found.append(cls)
+        todo.extend(cls.__subclasses__())
+    return sorted(found, key=lambda cls: cls.code)

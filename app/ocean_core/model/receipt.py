@@ -1,0 +1,72 @@
+"""What an ingest request becomes on its way in, and what it gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from ocean_core.model.block import Events, Readings
+from ocean_core.model.errors import FieldProblem
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True):
+    """A client's retry marker: ``digest`` is the SHA-256 of the request (path, query and body)."""
+
+    scope: str
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """A decoded request: columns ready for the buffer, and what was refused.
+
+    ``layout`` has one number per accepted item, in the request's order: how many readings the item
+    became, or 0 if it became one event. None means one reading each, the usual case.
+    """
+
+    readings: Readings | None
+    events: Events | None
+    items: int
+    layout: tuple[int, ...] | None = None
+    rejects: tuple[FieldProblem, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Readings and events together."""
+        return (len(self.readings) if self.readings is not None else 0) + (
+            len(self.events) if self.events is not None else 0
+        )
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """Proof that a request is durable. Kept with its Idempotency-Key, so a repeat gets the same.
+
+    Readings of the request have the ids ``first_reading_id + k``, events ``first_event_id + k``,
+    each counted in the request's order. A first id is 0 where there are none.
+    """
+
+    first_reading_id: int
+    first_event_id: int
+    arrival_us: int
+    items: int
+    layout: tuple[int, ...] | None = None
+    rejects: tuple[FieldProblem, ...] = ()
+    timestamp_us: int = 0
+    duplicate: bool = False
+
+    def item_ids(self) -> list[int]:
+        """Return the id of each accepted item: that of its first reading, or of its event."""
+        if self.layout is None:
+            return list(range(self.first_reading_id, self.first_reading_id + self.items))
+        ids: list[int] = []
+        reading_id, event_id = self.first_reading_id, self.first_event_id
+        for size in self.layout:
+            if size:
+                ids.append(reading_id)
+                reading_id += size
+            else:
+                ids.append(event_id)
+                event_id += 1
+        return ids

@@ -1,0 +1,53 @@
+"""Every metric of the appliance. ``docs/metrics.md`` describes each; a test compares the two.
+
+Names without a layer (``ocean_requests_total`` and the like) are those of the product's first
+design document; the rest follow ``ocean_<layer>_<noun>_<unit>``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ocean_core.obs.metrics import Metric
+
+METRICS: Final = (
+    Metric("ocean_cpu_usage_percent", "gauge", "CPU used, percent of one core.", ("process",)),
+    Metric("ocean_memory_usage_bytes", "gauge", "Resident memory.", ("process",)),
+    Metric("ocean_requests_total", "counter", "HTTP requests answered.", ("route", "status")),
+    Metric(
+        "ocean_request_duration_seconds", "histogram", "Time to answer HTTP requests.", ("route",)
+    ),
+    Metric("ocean_errors_total", "counter", "Errors answered to clients.", ("code",)),
+    Metric("ocean_telemetry_ingested_total", "counter", "Readings and events acknowledged."),
+    Metric("ocean_telemetry_duplicate_total", "counter", "Readings sent again, not stored twice."),
+    Metric("ocean_telemetry_refused_total", "counter", "Items refused.", ("code",)),
+    Metric("ocean_queries_processed_total", "counter", "Analytics queries answered.", ("query",)),
+    Metric(
+        "ocean_database_query_duration_seconds", "histogram",
+        "Time inside analytics per query.", ("query",),
+    ),
+    Metric("ocean_database_errors_total", "counter", "Errors of a database file.", ("store",)),
+    Metric("ocean_buffer_commits_total", "counter", "Journal transactions committed."),
+    Metric("ocean_buffer_commit_duration_seconds", "histogram", "Time per journal commit."),
+    Metric("ocean_buffer_written_bytes", "counter", "Block bytes committed to the journal."),
+    Metric("ocean_buffer_depth_readings", "gauge", "Readings not yet moved into analytics."),
+    Metric("ocean_buffer_queue_bytes", "gauge", "Bytes waiting for the journal's writer."),
+    Metric("ocean_buffer_head_id", "gauge", "Id of the last durable reading."),
+    Metric("ocean_buffer_missing_readings", "gauge", "Acknowledged readings found missing."),
+    Metric("ocean_buffer_idempotency_evicted_total", "counter", "Idempotency keys forgotten early."),
+    Metric("ocean_buffer_ready", "gauge", "1 while readings can be acknowledged."),
+    Metric("ocean_pipeline_watermark_id", "gauge", "Id of the last reading in analytics."),
+    Metric("ocean_pipeline_drains_total", "counter", "Mover transactions committed."),
+    Metric("ocean_pipeline_moved_readings_total", "counter", "Readings moved into analytics."),
+    Metric("ocean_pipeline_drain_duration_seconds", "histogram", "Time per mover transaction."),
+    Metric("ocean_pipeline_live_window_bytes", "gauge", "Estimated memory of the live window."),
+    Metric("ocean_pipeline_rebuilds_total", "counter", "Rebuilds of the analytics file.", ("reason",)),
+    Metric("ocean_storage_series", "gauge", "Series known."),
+    Metric("ocean_storage_file_bytes", "gauge", "Size on disk, WAL included.", ("file",)),
+    Metric("ocean_storage_disk_free_bytes", "gauge", "Free space where the data directory is."),
+    Metric("ocean_process_written_bytes", "counter", "Bytes sent to block devices.", ("process",)),
+    Metric("ocean_runtime_analytics_starts_total", "counter", "Starts of the analytics process."),
+    Metric("ocean_runtime_alarms_open", "gauge", "Alarms raised and not cleared."),
+    Metric("ocean_runtime_uptime_seconds", "gauge", "Seconds since the start."),
+    Metric("ocean_runtime_durability_reduced", "gauge", "1 when durability is os, not fsync."),
+)  # fmt: skip

@@ -1,0 +1,120 @@
+"""Log events: a dotted name from one list, and fields. They go to standard error.
+
+Standard output belongs to the results of commands.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Final, TextIO
+
+from ocean_core.obs.clock import Clock, iso_utc
+
+THROTTLE_BURST: Final = 20
+THROTTLE_WINDOW_S: Final = 10.0
+
+EVENTS: Final[dict[str, str]] = {
+    "runtime.started": "The appliance listens and acknowledges readings.",
+    "runtime.stopped": "Clean stop; everything in flight is stored.",
+    "runtime.stopping": "A stop was asked for.",
+    "runtime.unclean_stop": "The previous run did not stop cleanly.",
+    "runtime.parent_gone": "The launching process is gone; this one stops.",
+    "runtime.stop_forced": "A process did not stop in time and was ended.",
+    "runtime.background_failed": "A background task failed; it is tried again.",
+    "analytics.started": "The analytics process is up.",
+    "analytics.exited": "The analytics process ended; it is started again.",
+    "analytics.rebuild_started": "analytics.duckdb is built anew from the journal.",
+    "analytics.rebuild_finished": "analytics.duckdb is complete again.",
+    "analytics.damaged": "analytics.duckdb is damaged and was moved aside.",
+    "analytics.query_failed": "A query failed.",
+    "analytics.mover_failed": "Moving readings failed; it is tried again.",
+    "buffer.opened": "The journal is open.",
+    "buffer.failed": "The journal cannot be written.",
+    "buffer.recovered": "The journal can be written again.",
+    "buffer.damaged": "The journal is damaged.",
+    "buffer.salvaged": "What was readable of a damaged journal was saved.",
+    "buffer.readings_missing": "Acknowledged readings are missing.",
+    "alarm.raised": "An alarm was raised.",
+    "alarm.cleared": "An alarm was cleared.",
+    "api.internal_error": "A request met a fault of our own.",
+    "log.throttled": "Events of one name came too fast; some were not written.",
+}
+"""Every event name with its meaning."""
+
+
+class EventLog:
+    """Writes log events; throttles each event by its name."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        level: str = "info",
+        as_json: bool = False,
+        stream: TextIO | None = None,
+    ) -> None:
+        self._clock = clock
+        self._level = logging.getLevelNamesMapping()[level.upper()]
+        self._as_json = as_json
+        self._stream = stream if stream is not None else sys.stderr
+        self._windows: dict[str, list[float]] = {}
+        self._suppressed: dict[str, int] = {}
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Write an event that matters to a developer."""
+        self._write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Write an event that matters to whoever reads the log later."""
+        self._write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Write an event that someone should look at."""
+        self._write(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Write an event that someone must look at."""
+        self._write(logging.ERROR, event, fields)
+
+    def _write(self, level: int, event: str, fields: dict[str, object]) -> None:
+        assert event in EVENTS, event
+        if level < self._level or self._is_throttled(event):
+            return
+        self._emit(level, event, fields)
+
+    def _emit(self, level: int, event: str, fields: dict[str, object]) -> None:
+        moment = iso_utc(self._clock.now_us())
+        name = logging.getLevelName(level).lower()
+        if self._as_json:
+            line = json.dumps({"time": moment, "level": name, "event": event, **fields}, default=str)
+        else:
+            told = " ".join(f"{key}={_plain(value)}" for key, value in fields.items())
+            line = f"{moment} {name:7} {event} {told}".rstrip()
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            # A closed or broken standard error must never stop the appliance.
+            return
+
+    def _is_throttled(self, event: str) -> bool:
+        now = self._clock.monotonic()
+        window = self._windows.setdefault(event, [now, 0])
+        if now - window[0] > THROTTLE_WINDOW_S:
+            suppressed = self._suppressed.pop(event, 0)
+            window[:] = [now, 0]
+            if suppressed:
+                fields: dict[str, object] = {"throttled": event, "count": suppressed}
+                self._emit(logging.WARNING, "log.throttled", fields)
+        window[1] += 1
+        if window[1] > THROTTLE_BURST:
+            self._suppressed[event] = self._suppressed.get(event, 0) + 1
+            return True
+        return False
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return json.dumps(text) if not text or any(c in text for c in ' "\n\r\t=') else text
