@@ -97,9 +97,7 @@ def _line_of(text: str, section: str | None, key: str) -> int | None:
         if stripped.startswith("[") and stripped.endswith("]"):
             current = stripped.strip("[] \"'")
         name = stripped.split("=", 1)[0].strip(" \"'")
-        if "=" in stripped and (
-            (current == section and name == key) or name == f"{section}.{key}"
-        ):
+        if "=" in stripped and ((current == section and name == key) or name == f"{section}.{key}"):
             return number
     return None
 
@@ -112,7 +110,7 @@ def _unknown(name: str, infos: Mapping[str, SettingInfo], where: str) -> Unknown
 
 def _checked(info: SettingInfo, value: object, where: str, *, strict: bool = False) -> object:
     try:
-        return msgspec.convert(value, info.annotation, strict=strict)  # type: ignore[call-overload]
+        return msgspec.convert(value, info.annotation, strict=strict)
     except msgspec.ValidationError as error:
         raise ConfigError(
             f"{where}: `{info.name}` is {value!r}, but must be: {info.type_text} ({error})",

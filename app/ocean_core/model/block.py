@@ -179,13 +179,12 @@ def _unpack_rows(
     offset = HEADER_BYTES
     timestamp_us = np.frombuffer(data, "<i8", count, offset)
     offset += 8 * count
+    value_at, index_at = offset, offset
     if kind == BlockKind.READINGS:
-        value = np.frombuffer(data, "<f8", count, offset)
-        offset += 8 * count
-    series_index = np.frombuffer(data, "<u4", count, offset)
-    offset += 4 * count
+        index_at += 8 * count
+    series_index = np.frombuffer(data, "<u4", count, index_at)
+    ends_at = offset = index_at + 4 * count
     if kind == BlockKind.EVENTS:
-        ends = np.frombuffer(data, "<u4", count, offset)
         offset += 4 * count
     quality = np.frombuffer(data, "u1", count, offset)
     offset += count
@@ -193,7 +192,9 @@ def _unpack_rows(
     if int(series_index.max()) >= series_count:
         raise BlockDamagedError("a row points outside the dictionary")
     if kind == BlockKind.READINGS:
+        value = np.frombuffer(data, "<f8", count, value_at)
         return Readings(series, series_index, timestamp_us, value, quality)
+    ends = np.frombuffer(data, "<u4", count, ends_at)
     starts = np.concatenate(([0], ends[:-1]))
     tail = bytes(data[offset:])
     payload = [tail[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]

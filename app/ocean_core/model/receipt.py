@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ocean_core.model.block import Events, Readings
+from ocean_core.model.block import Events, Quality, Readings
 from ocean_core.model.errors import FieldProblem
 
 
@@ -39,12 +39,29 @@ class Intake:
             len(self.events) if self.events is not None else 0
         )
 
+    @property
+    def untrusted_clock(self) -> bool:
+        """Whether a row was kept although its time cannot be confirmed."""
+        return any(
+            Quality.UNTRUSTED_CLOCK in rows.quality
+            for rows in (self.readings, self.events)
+            if rows is not None
+        )
+
+    @property
+    def first_timestamp_us(self) -> int:
+        """Timestamp of the first row: a reading's if there is one."""
+        rows = self.readings if self.readings is not None else self.events
+        assert rows is not None
+        return int(rows.timestamp_us[0])
+
 
 class Receipt(msgspec.Struct, frozen=True):
     """Proof that a request is durable. Kept with its Idempotency-Key, so a repeat gets the same.
 
     Readings of the request have the ids ``first_reading_id + k``, events ``first_event_id + k``,
-    each counted in the request's order. A first id is 0 where there are none.
+    each counted in the request's order. A first id is 0 where there are none. ``timestamp_us`` is
+    the stored time of the first row.
     """
 
     first_reading_id: int

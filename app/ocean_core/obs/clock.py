@@ -100,8 +100,10 @@ def iso_utc(timestamp_us: int) -> str:
     """
     moment = _EPOCH + dt.timedelta(microseconds=timestamp_us)
     if moment.microsecond == 0:
-        return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment.year >= 1000 else (
-            moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+        return (
+            moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+            if moment.year >= 1000
+            else (moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z")
         )
     timespec = "milliseconds" if moment.microsecond % 1000 == 0 else "microseconds"
     return moment.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"

@@ -88,7 +88,9 @@ class EventLog:
         moment = iso_utc(self._clock.now_us())
         name = logging.getLevelName(level).lower()
         if self._as_json:
-            line = json.dumps({"time": moment, "level": name, "event": event, **fields}, default=str)
+            line = json.dumps(
+                {"time": moment, "level": name, "event": event, **fields}, default=str
+            )
         else:
             told = " ".join(f"{key}={_plain(value)}" for key, value in fields.items())
             line = f"{moment} {name:7} {event} {told}".rstrip()

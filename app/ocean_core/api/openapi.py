@@ -1,0 +1,196 @@
+"""What the OpenAPI document says beyond what the signatures of the handlers tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+)
+
+from ocean_core.api.problems import PROBLEM_TYPE, Problem
+from ocean_core.model import limits
+
+_NUMBER: Final = Schema(type=OpenAPIType.NUMBER)
+_TIMESTAMP: Final = Schema(
+    description="ISO 8601 (no zone = UTC) or epoch number in s, ms, us or ns; absent = arrival.",
+    type=[OpenAPIType.STRING, OpenAPIType.NUMBER, OpenAPIType.NULL],
+)
+_ITEM: Final = Schema(
+    type=OpenAPIType.OBJECT,
+    required=["sensor_id"],
+    additional_properties=False,
+    description="A reading: sensor_id with exactly one of value, values or data.",
+    properties={
+        "sensor_id": Schema(
+            type=OpenAPIType.STRING, min_length=1, max_length=limits.SENSOR_ID_BYTES_MAX
+        ),
+        "timestamp": _TIMESTAMP,
+        "metric": Schema(type=OpenAPIType.STRING, min_length=1, description="Only beside value."),
+        "value": _NUMBER,
+        "values": Schema(
+            type=OpenAPIType.OBJECT,
+            additional_properties=_NUMBER,
+            min_properties=1,
+            max_properties=limits.METRICS_PER_ITEM_MAX,
+        ),
+        "data": Schema(
+            description="A number, an object of numbers, or text holding either: readings. "
+            "Anything else: an event, kept as it came."
+        ),
+    },
+)
+_ITEM_EXAMPLES: Final = [
+    Example(value={"sensor_id": "press-01", "value": 101.3}, summary="now"),
+    Example(
+        value={"sensor_id": "press-01", "timestamp": "2026-01-17T08:00:00Z", "value": 101.3},
+        summary="with a time",
+    ),
+    Example(
+        value={"sensor_id": "climate-02", "values": {"temperature": 21.5, "humidity": 40}},
+        summary="several metrics",
+    ),
+    Example(value={"sensor_id": "press-01", "data": "101.3"}, summary="the original shape"),
+]
+
+
+def _json_body(schema: Schema, examples: dict[str, Example | Reference]) -> RequestBody:
+    return RequestBody(
+        required=True,
+        content={"application/json": OpenAPIMediaType(schema=schema, examples=examples)},
+    )
+
+
+def query_parameter(name: str, description: str, example: str | None = None) -> Parameter:
+    """Return the declaration of an optional parameter in the address, given as text."""
+    return Parameter(
+        name=name,
+        param_in="query",
+        required=False,
+        description=description,
+        schema=Schema(type=OpenAPIType.STRING, examples=None if example is None else [example]),
+    )
+
+
+def operation(*parameters: Parameter, body: RequestBody | None = None) -> type[Operation]:
+    """Return an operation class that declares what its handler reads from the raw request."""
+
+    @dataclass
+    class DeclaredOperation(Operation):
+        def __post_init__(self) -> None:
+            self.parameters = [*(self.parameters or []), *parameters] or None
+            if body is not None:
+                self.request_body = body
+
+    return DeclaredOperation
+
+
+_IDEMPOTENCY_KEY: Final = Parameter(
+    name="Idempotency-Key",
+    param_in="header",
+    required=False,
+    description="Any text, for example a UUID; a repeat of the same request is not stored twice.",
+    schema=Schema(type=OpenAPIType.STRING, min_length=1, max_length=255, pattern="^[ -~]+$"),
+)
+_PARTIAL: Final = query_parameter(
+    "partial", "true: store the good items and return the rejected ones.", "true"
+)
+WAIT: Final = query_parameter(
+    "wait", "true: answer only after everything acknowledged so far is visible.", "true"
+)
+_ARRAY: Final = Schema(type=OpenAPIType.ARRAY, items=_ITEM, min_items=1)
+_WRAPPED: Final = Schema(
+    type=OpenAPIType.OBJECT,
+    required=["readings"],
+    additional_properties=False,
+    properties={"readings": _ARRAY},
+)
+SINGLE_OPERATION: Final = operation(
+    _IDEMPOTENCY_KEY,
+    body=_json_body(_ITEM, {f"example{i}": example for i, example in enumerate(_ITEM_EXAMPLES)}),
+)
+BATCH_OPERATION: Final = operation(
+    _IDEMPOTENCY_KEY,
+    _PARTIAL,
+    body=_json_body(
+        Schema(any_of=[_ARRAY, _WRAPPED]),
+        {"two": Example(value=[example.value for example in _ITEM_EXAMPLES[:2]])},
+    ),
+)
+_MOMENT: Final = Schema(type=[OpenAPIType.STRING, OpenAPIType.NUMBER, OpenAPIType.NULL])
+COMPARE_OPERATION: Final = operation(
+    WAIT,
+    body=_json_body(
+        Schema(
+            type=OpenAPIType.OBJECT,
+            required=["sensor_ids"],
+            additional_properties=False,
+            properties={
+                "sensor_ids": Schema(
+                    type=OpenAPIType.ARRAY,
+                    items=Schema(type=OpenAPIType.STRING, min_length=1),
+                    min_items=1,
+                    max_items=limits.COMPARE_SENSORS_MAX,
+                ),
+                "start_time": _MOMENT,
+                "end_time": _MOMENT,
+                "metric": Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL]),
+                "sensor_id": Schema(
+                    type=[OpenAPIType.STRING, OpenAPIType.NULL], description="Taken, not used."
+                ),
+                "aggregation": Schema(
+                    type=[OpenAPIType.STRING, OpenAPIType.NULL], description="Taken, not used."
+                ),
+            },
+        ),
+        {"two": Example(value={"sensor_ids": ["press-01", "press-02"]})},
+    ),
+)
+
+
+_WHY: Final = {
+    400: "The request is not valid.",
+    404: "Unknown sensor.",
+    405: "The method is not allowed here.",
+    408: "The body came too slowly.",
+    413: "The body is too large.",
+    415: "The content type is not supported.",
+    422: "A reading is not valid, or the Idempotency-Key was used for another body.",
+    429: "Too much is waiting; Retry-After says when to come again.",
+    500: "A fault of our own.",
+    503: "Not possible at the moment; Retry-After says when to come again.",
+    504: "The query took too long.",
+    507: "The disk is full; Retry-After says when to come again.",
+}
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """Return response declarations for problem documents."""
+    return {
+        status: ResponseSpec(
+            data_container=Problem,
+            description=_WHY[status],
+            media_type=PROBLEM_TYPE,
+            generate_examples=False,
+        )
+        for status in statuses
+    }
+
+
+def answers(container: type[Any], *statuses: int) -> dict[int, ResponseSpec]:
+    """Return the declaration of the good answer together with those of problems."""
+    good = ResponseSpec(data_container=container, description="Done.", generate_examples=False)
+    return {200: good, **problems(*statuses)}
+
+
+INGEST_PROBLEMS: Final = (400, 408, 413, 415, 422, 429, 503, 507)
+QUERY_PROBLEMS: Final = (400, 404, 429, 503, 504)

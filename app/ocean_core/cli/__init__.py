@@ -1,0 +1,1 @@
+"""The `ocean` commands, thin: they parse, call, print."""

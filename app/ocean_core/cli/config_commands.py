@@ -1,0 +1,59 @@
+"""`ocean config show` and `ocean config check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import msgspec
+
+from ocean_core.cli.options import config_option, settings_from
+from ocean_core.config.settings import all_settings
+
+
+@click.group("config")
+def config_group() -> None:
+    """Look at the settings."""
+
+
+@config_group.command("show")
+@config_option
+@click.option("--origin", is_flag=True, help="Say where each value comes from.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show_command(config_file: Path | None, *, origin: bool, as_json: bool) -> None:
+    """Print every setting with its present value, as a TOML file would have it."""
+    loaded = settings_from(config_file)
+    values = msgspec.to_builtins(loaded.settings)
+    if as_json:
+        table = {
+            info.name: {"value": _value_of(values, info.name), "origin": loaded.origin[info.name]}
+            for info in all_settings()
+        }
+        click.echo(json.dumps(table, indent=2))
+        return
+    section = ""
+    for info in all_settings():
+        name = info.name.split(".", 1)
+        if name[0] != section:
+            section = name[0]
+            click.echo(f"[{section}]")
+        line = f"{name[1]} = {json.dumps(_value_of(values, info.name))}"
+        click.echo(f"{line:<36} # {loaded.origin[info.name]}" if origin else line)
+
+
+@config_group.command("check")
+@config_option
+def check_command(config_file: Path | None) -> None:
+    """Check file and environment; exit code 78 if something is wrong."""
+    from ocean_core.config.checks import check_listen_address
+
+    loaded = settings_from(config_file)
+    check_listen_address(loaded.settings.server.host)
+    changed = [name for name, origin in loaded.origin.items() if origin != "default"]
+    click.echo(f"The configuration is valid; {len(changed)} settings differ from their default.")
+
+
+def _value_of(values: dict[str, dict[str, object]], name: str) -> object:
+    section, key = name.split(".", 1)
+    return values[section][key]

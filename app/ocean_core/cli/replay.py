@@ -1,0 +1,178 @@
+"""`ocean replay`: posts a recorded series, once each, also across a restart of the server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ocean_core.cli.client import Client, refusal, server_url
+from ocean_core.cli.options import config_option, data_dir_option, settings_from, url_option
+from ocean_core.model.errors import CommandError, NotRunningError
+from ocean_core.obs.clock import SystemClock
+
+BATCH_ROWS: Final = 1000
+TIME_COLUMNS: Final = ("timestamp", "time", "ts", "datetime", "date")
+RETRY_FOR_S: Final = 60.0
+RETRY_EVERY_S: Final = 0.5
+_BUSY: Final = (429, 503, 507)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the file: its time as written, and one number per column that has one."""
+
+    line: int
+    timestamp: str
+    values: dict[str, float]
+
+    def item(self, sensor_id: str) -> dict[str, Any]:
+        """Return the row as an ingest item."""
+        base: dict[str, Any] = {"sensor_id": sensor_id, "timestamp": self.timestamp}
+        if list(self.values) == ["value"]:
+            return {**base, "value": self.values["value"]}
+        return {**base, "values": self.values}
+
+
+@click.command("replay")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--sensor", required=True, help="Sensor id to post the readings as.")
+@click.option("--speed", type=float, help="Times real time, by the gaps in the file; 60 = 1 h/min.")
+@click.option("--fast", is_flag=True, help="As fast as the server takes it (the default).")
+@url_option
+@data_dir_option
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def replay_command(
+    *,
+    file: Path,
+    sensor: str,
+    speed: float | None,
+    fast: bool,
+    url: str | None,
+    data_dir: str | None,
+    config_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Post a recorded series from a CSV file.
+
+    The file has a header with a time column (timestamp, time or ts) and one or more columns of
+    numbers. What is not acknowledged is sent again with the same Idempotency-Key, so that nothing
+    is stored twice even if the server is restarted meanwhile.
+    """
+    if speed is not None and (fast or speed <= 0):
+        raise click.UsageError("--speed takes a number above 0 and does not go with --fast")
+    rows = read_rows(file)
+    settings = settings_from(config_file, {"data.dir": data_dir}).settings
+    sender = _Sender(server_url(url, settings.data.dir), sensor)
+    posted = 0
+    with click.progressbar(
+        length=len(rows), label=f"replaying {len(rows):,} rows", hidden=as_json
+    ) as bar:
+        for group in _groups(rows, speed):
+            posted += sender.post(group)
+            bar.update(len(group))
+    if as_json:
+        click.echo(json.dumps({"rows": len(rows), "acknowledged": posted, "sensor_id": sensor}))
+    else:
+        click.echo(f"{posted:,} readings of {sensor} acknowledged")
+
+
+def read_rows(file: Path) -> list[Row]:
+    """Return the rows of a CSV file.
+
+    Raises CommandError naming line and column of the first thing that is not as it should be.
+    """
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.reader(lines)
+        header = [name.strip() for name in next(reader, [])]
+        time_column = next((i for i, n in enumerate(header) if n.lower() in TIME_COLUMNS), None)
+        if time_column is None or len(header) < 2:
+            raise CommandError(
+                f"{file}: the first line must name a time column ({', '.join(TIME_COLUMNS)}) "
+                f"and at least one column of numbers; it is {header!r}"
+            )
+        rows = [
+            _row(file, reader.line_num, header, time_column, cells) for cells in reader if cells
+        ]
+    if not rows:
+        raise CommandError(f"{file}: there are no rows after the header")
+    return rows
+
+
+def _row(file: Path, line: int, header: list[str], time_column: int, cells: list[str]) -> Row:
+    if len(cells) != len(header):
+        raise CommandError(f"{file}, line {line}: {len(cells)} cells, the header has {len(header)}")
+    values: dict[str, float] = {}
+    for column, (name, cell) in enumerate(zip(header, cells, strict=True)):
+        if column == time_column or not cell.strip():
+            continue
+        try:
+            values[name] = float(cell)
+        except ValueError:
+            raise CommandError(
+                f"{file}, line {line}, column {name!r}: {cell[:40]!r} is no number"
+            ) from None
+    if not values:
+        raise CommandError(f"{file}, line {line}: there is no number")
+    return Row(line, cells[time_column].strip(), values)
+
+
+def _groups(rows: list[Row], speed: float | None) -> Iterator[list[Row]]:
+    """Yield batches at once, or rows one by one as their time comes."""
+    if speed is None:
+        for start in range(0, len(rows), BATCH_ROWS):
+            yield rows[start : start + BATCH_ROWS]
+        return
+    # Decoding loads numpy, which a fast replay does without.
+    from ocean_core.protocol.readings.timestamps import timestamp_us
+
+    clock = SystemClock()
+    began = clock.monotonic()
+    first_us = timestamp_us(rows[0].timestamp)
+    for row in rows:
+        due_s = (timestamp_us(row.timestamp) - first_us) / 1e6 / speed
+        time.sleep(max(0.0, began + due_s - clock.monotonic()))
+        yield [row]
+
+
+class _Sender:
+    """Posts groups of rows and sends again what was not acknowledged."""
+
+    def __init__(self, url: str, sensor: str) -> None:
+        self._client = Client(url)
+        self._sensor = sensor
+        self._run = uuid.uuid4().hex
+        self._clock = SystemClock()
+
+    def post(self, rows: list[Row]) -> int:
+        """Return how many readings were acknowledged: those of all rows.
+
+        Raises CommandError when the server refuses, NotRunningError when it stays away.
+        """
+        body = json.dumps([row.item(self._sensor) for row in rows]).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": f"replay-{self._run}-{rows[0].line}",
+        }
+        give_up = self._clock.monotonic() + RETRY_FOR_S
+        while True:
+            try:
+                status, _, answer = self._client.request(
+                    "POST", "/api/ocean/telemetry/batch", body, headers
+                )
+                if status == 200:
+                    return sum(len(row.values) for row in rows)
+                if status not in _BUSY or self._clock.monotonic() > give_up:
+                    raise refusal(status, answer)
+            except NotRunningError:
+                if self._clock.monotonic() > give_up:
+                    raise
+            time.sleep(RETRY_EVERY_S)

@@ -1,0 +1,40 @@
+"""`ocean serve`, and the hidden command that is the analytics process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ocean_core.cli.options import config_option, data_dir_option, settings_from
+
+
+@click.command("serve")
+@click.option("--host", type=str, help="Address to listen on (default 127.0.0.1).")
+@click.option("--port", type=int, help="Port to listen on (default 8030; 0 = any free one).")
+@data_dir_option
+@config_option
+def serve_command(
+    host: str | None, port: int | None, data_dir: str | None, config_file: Path | None
+) -> None:
+    """Take readings, keep them safe, answer questions about them."""
+    loaded = settings_from(
+        config_file, {"server.host": host, "server.port": port, "data.dir": data_dir}
+    )
+    # Only the server needs what this loads; other commands start faster without.
+    from ocean_core.runtime.ingest_process import serve
+
+    sys.exit(serve(loaded.settings))
+
+
+@click.command("_analytics", hidden=True)
+@click.option("--socket", "descriptor", type=int, required=True)
+@click.option("--parent", type=int, required=True)
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True)
+@click.option("--settings", "settings_json", type=str, required=True)
+def analytics_command(descriptor: int, parent: int, data_dir: Path, settings_json: str) -> None:
+    """Be the analytics process of a server (started by it)."""
+    from ocean_core.runtime.analytics_process import run_analytics
+
+    sys.exit(run_analytics(descriptor, parent, data_dir, settings_json))

@@ -1,0 +1,202 @@
+"""Bodies that are no JSON, or not the JSON that belongs here: found and explained."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from ocean_core.model.errors import (
+    BodyTooLargeError,
+    FieldProblem,
+    InvalidReadingError,
+    MalformedBodyError,
+)
+from ocean_core.protocol.readings.shapes import RAW_FIELDS, RAW_ITEMS, DecodeContext
+from ocean_core.protocol.readings.wording import found_json, sentence
+
+INGEST: Final = "/api/ocean/telemetry/ingest"
+BATCH: Final = "/api/ocean/telemetry/batch"
+
+_BOM: Final = b"\xef\xbb\xbf"
+_SPACE: Final = b" \t\r\n"
+_EXCERPT_BYTES: Final = 12
+_CHUNK_BYTES: Final = 1 << 20
+_POSITION = re.compile(r"^(?:JSON is malformed: )?(.*) \(byte (\d+)\)$")
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+# Escaped backslashes and whole surrogate pairs come first, so that what is left for the group is
+# half a pair; at the very end it may as well be a body that was cut.
+_LONE_SURROGATE = re.compile(
+    rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)(?=.)", re.DOTALL
+)
+_KINDS: Final = {
+    ord("["): "an array",
+    ord("{"): "an object",
+    ord('"'): "a string",
+    ord("t"): "true",
+    ord("f"): "false",
+    ord("n"): "null",
+}
+
+
+def check_body(body: bytes, context: DecodeContext) -> None:
+    """Check what does not depend on the shape: length and UTF-8.
+
+    Raises BodyTooLargeError or MalformedBodyError.
+    """
+    if len(body) > context.body_bytes_max:
+        raise BodyTooLargeError(
+            f"The body has {len(body)} bytes; at most {context.body_bytes_max} are taken."
+        )
+    if not body.isascii():
+        try:
+            str(body, "utf-8")
+        except UnicodeDecodeError as error:
+            raise MalformedBodyError(
+                f"The body is not UTF-8: byte {error.start} is 0x{body[error.start]:02x} "
+                f"({error.reason})."
+            ) from None
+        if body.startswith(_BOM):
+            raise MalformedBodyError(
+                "The body begins with a byte order mark (bytes 0 to 2); send JSON without it."
+            )
+    elif not body or body.isspace():
+        raise MalformedBodyError("The body is empty.")
+
+
+def first_byte(body: bytes) -> int:
+    """Return the first byte that is no white space; the body is not blank."""
+    return body.lstrip(_SPACE)[0]
+
+
+def malformed(body: bytes, error: Exception) -> MalformedBodyError:
+    """Return the error for a body that the JSON decoder refused with ``error``."""
+    if isinstance(error, RecursionError):
+        return MalformedBodyError("The JSON is nested too deeply.")
+    message = str(error)
+    match = _POSITION.match(message)
+    # For half of a surrogate pair the decoder says one of these, depending on what follows it.
+    if match is None or "escape" in message or "surrogate" in message:
+        for escape in _LONE_SURROGATE.finditer(body):
+            if escape[1] is not None:
+                return MalformedBodyError(
+                    f"The body is not valid JSON at byte {escape.start()}: half of a surrogate pair."
+                )
+    if match is None:
+        return MalformedBodyError(f"The JSON ends too early, at byte {len(body)}.")
+    position = int(match[2])
+    if match[1].startswith("trailing characters"):
+        position -= 1  # Here alone the decoder counts one further.
+    near = found_json(body[max(0, position - _EXCERPT_BYTES) : position + _EXCERPT_BYTES])
+    return MalformedBodyError(
+        f"The body is not valid JSON at byte {position}: {match[1]}, near {near}"
+    )
+
+
+def split_object(body: bytes) -> bytes:
+    """Return the body of a single request, once it is known to be one valid JSON object.
+
+    Raises MalformedBodyError.
+    """
+    first = first_byte(body)
+    try:
+        check_syntax(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise malformed(body, error) from None
+    if first == ord("["):
+        raise MalformedBodyError(
+            f"The body is an array; {INGEST} takes one object. Send arrays to {BATCH}."
+        )
+    if first != ord("{"):
+        raise MalformedBodyError(
+            f"The body is {_kind(first)}; {INGEST} takes one object with sensor_id and value."
+        )
+    return body
+
+
+def check_syntax(body: bytes) -> None:
+    """Raise DecodeError or RecursionError if the body is no JSON. Builds nothing from it."""
+    msgspec.json.decode(body, type=msgspec.Raw)
+
+
+def split_batch(body: bytes, context: DecodeContext) -> list[msgspec.Raw]:
+    """Return the items of a batch as JSON text.
+
+    Raises MalformedBodyError, BodyTooLargeError, or InvalidReadingError for a field beside
+    ``readings``.
+    """
+    check_item_count(body, context)
+    try:
+        check_syntax(body)
+        first = first_byte(body)
+        if first == ord("["):
+            return RAW_ITEMS.decode(body)
+        if first == ord("{"):
+            return RAW_ITEMS.decode(_unwrap(body))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise malformed(body, error) from None
+    raise MalformedBodyError(
+        f"The body is {_kind(first)}; {BATCH} takes an array of objects with sensor_id and value."
+    )
+
+
+def _unwrap(body: bytes) -> msgspec.Raw:
+    # Fields are decoded one after the other, and there may be a great many of them.
+    fields = RAW_FIELDS.decode(body)
+    if "readings" not in fields:
+        raise MalformedBodyError(
+            f"The body is one object; {BATCH} takes an array, or an object with the array as "
+            f"readings. Send one reading to {INGEST}, or put it into square brackets."
+        )
+    unknown = next((name for name in fields if name != "readings"), None)
+    if unknown is not None:
+        problem = FieldProblem(unknown[:60], found_json(fields[unknown]), "no field but readings")
+        raise InvalidReadingError(sentence(problem) + ".", fields=(problem,))
+    readings = fields["readings"]
+    if memoryview(readings)[0] != ord("["):
+        raise MalformedBodyError(
+            f"readings is {_kind(memoryview(readings)[0])}; {BATCH} takes an array."
+        )
+    return readings
+
+
+def _kind(first: int) -> str:
+    return _KINDS.get(first, "a number")
+
+
+def check_item_count(body: bytes, context: DecodeContext) -> None:
+    """Refuse a batch of too many items before an object is made for each.
+
+    Raises BodyTooLargeError.
+    """
+    # n items need n - 1 commas, so most bodies need no closer look.
+    if len(body) // 2 < context.items_max or body.count(b",") < context.items_max:
+        return
+    depth_wanted = 1 if first_byte(body) == ord("[") else 2
+    count = _commas_at_depth(body, depth_wanted) + 1
+    if count > context.items_max:
+        raise too_many(context)
+
+
+def too_many(context: DecodeContext) -> BodyTooLargeError:
+    """Return the error for a batch of too many items."""
+    return BodyTooLargeError(
+        f"The batch has more than {context.items_max} items.", hint="Send smaller batches."
+    )
+
+
+def _commas_at_depth(body: bytes, depth_wanted: int) -> int:
+    """Count the commas outside strings at a depth of brackets, in steps that bound the memory."""
+    text = _STRING.sub(b"", body)
+    depth = count = 0
+    for start in range(0, len(text), _CHUNK_BYTES):
+        codes = np.frombuffer(text, np.uint8, min(_CHUNK_BYTES, len(text) - start), start)
+        # [ and { differ from ] and } by two; 0x20 is what sets the braces apart.
+        folded = codes | 0x20
+        steps = (folded == ord("{")).astype(np.int32) - (folded == ord("}"))
+        depths = depth + np.cumsum(steps)
+        count += int(np.count_nonzero((codes == ord(",")) & (depths == depth_wanted)))
+        depth = int(depths[-1])
+    return count

@@ -1,0 +1,1 @@
+"""Composition root of both processes: wiring, ordered start, reverse stop, supervision, lock."""

@@ -1,0 +1,233 @@
+"""The analytics process: moves readings from the journal into DuckDB and answers queries.
+
+Started by the ingest process, which it outlives by no moment. It may crash or be killed at any
+time: the watermark in DuckDB says where to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ocean_core.buffer.embedded import JournalReader
+from ocean_core.buffer.mark import MarkFile
+from ocean_core.buffer.port import IdRange
+from ocean_core.config.settings import Settings
+from ocean_core.model import limits
+from ocean_core.obs.catalog import METRICS
+from ocean_core.obs.clock import SystemClock
+from ocean_core.obs.faults import Faults
+from ocean_core.obs.log import EventLog
+from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.pipeline.live_window import LiveWindow
+from ocean_core.pipeline.mover import Mover
+from ocean_core.runtime.process import die_with_parent, give_way
+from ocean_core.service.answering import Answering, WatermarkWaiters
+from ocean_core.service.channel import Channel
+from ocean_core.service.messages import (
+    Damage,
+    Head,
+    Hello,
+    JournalDamaged,
+    Message,
+    Query,
+    Report,
+    Stop,
+    WatermarkAhead,
+)
+from ocean_core.service.queries.engine import QueryEngine
+from ocean_core.storage.analytics import AnalyticsStore
+
+ANALYTICS_FILE: Final = "analytics.duckdb"
+JOURNAL_FILE: Final = "journal.db"
+MARK_FILE: Final = "analytics.mark"
+QUERY_THREADS: Final = 2
+REPORT_MIN_S: Final = 0.5
+REPORT_MAX_S: Final = 10.0
+EXIT_ORPHAN: Final = 1
+EXIT_DAMAGED: Final = 3
+STOP_MOVER_S: Final = 10.0
+
+
+def run_analytics(descriptor: int, parent_pid: int, data_dir: Path, settings_json: str) -> int:
+    """Serve the ingest process at the other end of the socket until it hangs up; return exit code."""
+    if not die_with_parent(parent_pid, signal.SIGKILL):
+        return EXIT_ORPHAN
+    # Ctrl-C and a service manager's SIGTERM reach both processes; the ingest process stops this
+    # one when the last query is answered.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    give_way()
+    settings = msgspec.json.decode(settings_json, type=Settings)
+    sock = socket.socket(fileno=descriptor)
+    return asyncio.run(AnalyticsProcess(settings, data_dir).run(sock))
+
+
+class AnalyticsProcess:
+    """Wires the parts of the analytics process together and runs them."""
+
+    def __init__(self, settings: Settings, data_dir: Path) -> None:
+        self._settings = settings
+        self._data_dir = data_dir
+        self._clock = SystemClock()
+        self._log = EventLog(
+            self._clock, level=settings.log.level, as_json=settings.log.format == "json"
+        )
+        self._faults = Faults.from_environment()
+        self._metrics = MetricsRegistry(METRICS)
+        self._waiters = WatermarkWaiters()
+        self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
+        self._ended = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._answers: set[asyncio.Task[None]] = set()
+        self._exit_code = 0
+        self._answering: Answering | None = None
+
+    async def run(self, sock: socket.socket) -> int:
+        """Open, serve, close; return the exit code."""
+        self._loop = asyncio.get_running_loop()
+        self._channel = await Channel.over(sock, self._receive, self._ended.set)
+        source = JournalReader(self._data_dir / JOURNAL_FILE)
+        store = AnalyticsStore(
+            self._data_dir / ANALYTICS_FILE,
+            memory_limit_mb=self._settings.analytics.memory_limit_mb,
+            threads=self._settings.analytics.threads,
+            clock=self._clock,
+            log=self._log,
+            faults=self._faults,
+        )
+        self._store = store
+        opened = store.open(source.epoch, journal_empty=source.last_id() == 0)
+        window = LiveWindow(
+            bytes_max=self._settings.analytics.live_window_mb * limits.MIB,
+            ring_rows=limits.LIVE_RING_ROWS,
+        )
+        self._mover = self._make_mover(source, store, window)
+        self._mover.start()
+        engine = QueryEngine(store, window, self._clock, self._settings.analytics.query_timeout_s)
+        self._answering = Answering(
+            engine=engine,
+            mover=self._mover,
+            waiters=self._waiters,
+            threads=self._threads,
+            clock=self._clock,
+            log=self._log,
+            metrics=self._metrics,
+            on_damage=self._store_damaged,
+        )
+        reason = opened.rebuild_reason if opened.rebuild_reason not in (None, "new") else ""
+        if reason:
+            self._log.warning("analytics.rebuild_started", reason=reason)
+            self._metrics.add("ocean_pipeline_rebuilds_total", 1, reason)
+        series = [entry.name for entry in store.series()]
+        self._channel.send(Hello(os.getpid(), source.epoch, opened.watermark, reason or "", series))
+        reporting = self._loop.create_task(self._report(was_rebuilding=bool(reason)))
+        await self._ended.wait()
+        reporting.cancel()
+        stopped = await self._loop.run_in_executor(None, self._mover.stop, STOP_MOVER_S)
+        self._threads.shutdown(wait=stopped, cancel_futures=True)
+        if stopped and self._exit_code != EXIT_DAMAGED:
+            store.close()
+        source.close()
+        self._channel.close()
+        return self._exit_code
+
+    def _make_mover(
+        self, source: JournalReader, store: AnalyticsStore, window: LiveWindow
+    ) -> Mover:
+        settings = self._settings.analytics
+        mark = MarkFile(self._data_dir / MARK_FILE, faults=self._faults)
+        return Mover(
+            source,
+            store,
+            window,
+            mark_writer=mark.write,
+            clock=self._clock,
+            log=self._log,
+            metrics=self._metrics,
+            faults=self._faults,
+            interval_active_ms=settings.drain_interval_active_ms,
+            interval_idle_s=settings.drain_interval_idle_s,
+            on_commit=lambda watermark: self._on_loop(self._moved, watermark),
+            on_damage=lambda ranges: self._on_loop(self._journal_blocks_damaged, ranges),
+            on_source_damaged=lambda reason: self._on_loop(self._journal_damaged, reason),
+            on_store_damaged=lambda reason: self._on_loop(self._store_damaged, reason),
+            on_watermark_ahead=lambda first, last: self._on_loop(self._ahead, first, last),
+        )
+
+    def _on_loop(self, function: object, *arguments: object) -> None:
+        """Run a callback of the mover's thread on the loop."""
+        self._loop.call_soon_threadsafe(function, *arguments)  # type: ignore[arg-type]
+
+    def _receive(self, message: Message) -> None:
+        match message:
+            case Query():
+                task = self._loop.create_task(self._answer(message))
+                self._answers.add(task)
+                task.add_done_callback(self._answers.discard)
+            case Head():
+                if self._answering is not None:
+                    self._mover.notify(message.head_id)
+            case Stop():
+                self._ended.set()
+            case _:
+                raise AssertionError(f"not for this end: {type(message).__name__}")
+
+    async def _answer(self, query: Query) -> None:
+        assert self._answering is not None, "queries come after our hello"
+        self._channel.send(await self._answering.answer(query))
+
+    def _moved(self, watermark: int) -> None:
+        self._waiters.reached(watermark)
+        self._changed.set()
+
+    def _journal_blocks_damaged(self, ranges: list[IdRange]) -> None:
+        self._channel.send(Damage([(found.first, found.last) for found in ranges]))
+
+    def _journal_damaged(self, reason: str) -> None:
+        self._channel.send(JournalDamaged(reason))
+
+    def _ahead(self, first: int, last: int) -> None:
+        self._channel.send(WatermarkAhead(first, last))
+
+    def _store_damaged(self, reason: str) -> None:
+        """Note it for the next start and end: a damaged DuckDB cannot be reopened in place."""
+        self._log.error("analytics.damaged", reason=reason)
+        self._metrics.add("ocean_database_errors_total", 1, "analytics")
+        self._store.mark_suspect(reason)
+        self._exit_code = EXIT_DAMAGED
+        self._ended.set()
+
+    async def _report(self, *, was_rebuilding: bool) -> None:
+        """Tell the ingest process how things are: soon after a change, and as a sign of life."""
+        while True:
+            progress = self._mover.progress()
+            samples, histograms = self._metrics.samples()
+            self._channel.send(
+                Report(
+                    progress.watermark,
+                    progress.rebuilding,
+                    progress.rebuild_target,
+                    int(self._metrics.value("ocean_storage_series")),
+                    samples,
+                    histograms,
+                )
+            )
+            if was_rebuilding and not progress.rebuilding:
+                was_rebuilding = False
+                self._log.info("analytics.rebuild_finished", watermark=progress.watermark)
+            self._changed.clear()
+            await asyncio.sleep(REPORT_MIN_S)
+            try:
+                async with asyncio.timeout(REPORT_MAX_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue

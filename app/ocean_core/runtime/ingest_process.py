@@ -1,0 +1,320 @@
+"""The ingest process: takes readings, keeps the journal, supervises analytics.
+
+Ordered start: data directory, lock, port, journal, analytics, HTTP, run.json. Stop is the reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import uvloop
+
+from ocean_core import __version__
+from ocean_core.buffer.embedded import EmbeddedJournal
+from ocean_core.buffer.mark import MarkFile
+from ocean_core.buffer.port import BufferState, IdRange
+from ocean_core.config.checks import check_listen_address
+from ocean_core.config.settings import Settings
+from ocean_core.model.errors import StopTimeoutError
+from ocean_core.obs.catalog import METRICS
+from ocean_core.obs.clock import Clock, SystemClock, iso_utc
+from ocean_core.obs.faults import Faults
+from ocean_core.obs.log import EventLog
+from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.runtime.http_server import HttpServer, bind_socket, socket_url
+from ocean_core.runtime.lock import InstanceLock, RunInfo, prepare_data_dir
+from ocean_core.runtime.process import die_with_parent, is_frozen
+from ocean_core.runtime.supervisor import Supervisor
+from ocean_core.service.alarms import AlarmBook
+from ocean_core.service.analytics_link import AnalyticsLink, LinkHandlers
+from ocean_core.service.ingest import IngestService, SeriesQuota
+from ocean_core.service.messages import Hello, Report
+from ocean_core.service.state import BufferView, StateService
+
+JOURNAL_FILE: Final = "journal.db"
+MARK_FILE: Final = "analytics.mark"
+TICK_S: Final = 10.0
+HEAD_INTERVAL_S: Final = 0.05
+
+
+def serve(settings: Settings, *, clock: Clock | None = None) -> int:
+    """Run the appliance until SIGTERM or SIGINT; return the exit code.
+
+    Raises ConfigError, DataDirError, AlreadyRunningError or PortError before anything is started.
+    """
+    check_listen_address(settings.server.host)
+    clock = clock if clock is not None else SystemClock()
+    log = EventLog(clock, level=settings.log.level, as_json=settings.log.format == "json")
+    data_dir = prepare_data_dir(Path(settings.data.dir))
+    lock = InstanceLock(data_dir)
+    was_clean = lock.acquire()
+    try:
+        sock = bind_socket(settings.server)
+    except BaseException:
+        # Nothing was touched: leave the marker of the run before as it is.
+        lock.release(clean=False)
+        raise
+    process = IngestProcess(settings, data_dir, clock, log, lock, was_clean=was_clean)
+    # A child of the single file's launcher goes when the launcher is killed.
+    if is_frozen() and not die_with_parent(os.getppid(), signal.SIGTERM):
+        return 1
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(process.run(sock))
+
+
+@dataclass
+class _BufferCondition:
+    """The last thing the journal said about its state."""
+
+    state: BufferState = BufferState.OPENING
+    reason: str = ""
+
+
+class IngestProcess:
+    """Wires the parts of the ingest process together and runs them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data_dir: Path,
+        clock: Clock,
+        log: EventLog,
+        lock: InstanceLock,
+        *,
+        was_clean: bool,
+    ) -> None:
+        self._settings = settings
+        self._data_dir = data_dir
+        self._clock = clock
+        self._log = log
+        self._lock = lock
+        self._was_clean = was_clean
+        self._metrics = MetricsRegistry(METRICS)
+        self._alarms = AlarmBook(clock, log, self._metrics)
+        self._condition = _BufferCondition()
+        self._stop = asyncio.Event()
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._quota = SeriesQuota(settings.ingest)
+        self._journal = EmbeddedJournal(
+            data_dir / JOURNAL_FILE,
+            clock=clock,
+            random_bytes=os.urandom,
+            log=log,
+            metrics=self._metrics,
+            faults=Faults.from_environment(),
+            durability=settings.journal.durability,
+            commit_delay_ms=settings.journal.commit_delay_ms,
+            idempotency_kept_s=settings.ingest.idempotency_hours * 3600,
+            idempotency_keys_max=settings.ingest.idempotency_keys_max,
+            mark=MarkFile(data_dir / MARK_FILE),
+            on_commit=self._committed,
+            on_state=self._buffer_changed,
+        )
+        self._link = AnalyticsLink(
+            lambda: self._journal.head_id,
+            settings.analytics.query_timeout_s,
+            LinkHandlers(
+                hello=self._hello,
+                report=self._reported,
+                damage=self._damage_found,
+                journal_damaged=self._journal.report_corruption,
+                watermark_ahead=self._watermark_ahead,
+                closed=self._hung_up,
+            ),
+        )
+        self._supervisor = Supervisor(
+            arguments=[
+                "--data-dir", str(data_dir),
+                "--settings", msgspec.json.encode(settings).decode(),
+            ],
+            link=self._link,
+            clock=clock,
+            log=log,
+            metrics=self._metrics,
+            alarms=self._alarms,
+        )  # fmt: skip
+        self._state = StateService(
+            settings=settings,
+            data_dir=data_dir,
+            clock=clock,
+            metrics=self._metrics,
+            alarms=self._alarms,
+            link=self._link,
+            log=log,
+            buffer_view=self._buffer_view,
+            previous_stop="clean" if was_clean else "unclean",
+        )
+
+    async def run(self, sock: socket.socket) -> int:
+        """Start, serve until asked to stop, stop; return the exit code."""
+        self._watch_signals()
+        if not self._was_clean:
+            self._log.warning("runtime.unclean_stop", data_dir=str(self._data_dir))
+        url = socket_url(sock)
+        self._lock.publish(
+            RunInfo(
+                os.getpid(), url, __version__, iso_utc(self._clock.now_us()), str(self._data_dir)
+            )
+        )
+        await self._journal.open()
+        self._show_missing()
+        await self._supervisor.start()
+        decoders = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        server = self._make_server(decoders)
+        await server.open(sock)
+        self._announce(url)
+        ticking = asyncio.get_running_loop().create_task(self._tick())
+        await self._stop.wait()
+        self._log.info("runtime.stopping")
+        await server.close()
+        in_time = await self._supervisor.stop()
+        ticking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticking
+        await self._journal.close()
+        self._link.close()
+        decoders.shutdown()
+        self._lock.release(clean=in_time)
+        if not in_time:
+            raise StopTimeoutError("the analytics process did not end in time")
+        self._log.info("runtime.stopped")
+        return 0
+
+    def _make_server(self, decoders: ThreadPoolExecutor) -> HttpServer:
+        # Litestar takes a fifth of a second to import: analytics start in the meantime.
+        from ocean_core.api.app import Front, create_app
+        from ocean_core.api.services import Services
+
+        services = Services(
+            ingest=IngestService(
+                self._journal, self._clock, self._metrics, self._alarms, self._quota, decoders
+            ),
+            link=self._link,
+            state=self._state,
+            alarms=self._alarms,
+            metrics=self._metrics,
+            log=self._log,
+            clock=self._clock,
+            server=self._settings.server,
+        )
+        front = Front(create_app(services), self._metrics, self._clock)
+        return HttpServer(front, self._settings.server, self._clock)
+
+    def _announce(self, url: str) -> None:
+        durability = self._settings.journal.durability
+        self._log.info(
+            "runtime.started",
+            url=url,
+            data_dir=str(self._data_dir),
+            durability=durability,
+            previous_stop="clean" if self._was_clean else "unclean",
+        )
+        if self._settings.log.format == "text":
+            meaning = (
+                "acknowledged readings survive a power cut"
+                if durability == "fsync"
+                else "WARNING: a power cut may lose acknowledged readings"
+            )
+            lines = (
+                f"Ocean Core {__version__} listens on {url}",
+                f"  data in {self._data_dir}",
+                f"  durability {durability}: {meaning}",
+                "  open to every program on this machine; closed to the network",
+                "  stop with Ctrl-C; see `ocean status` in another terminal",
+            )
+            sys.stderr.write("\n".join(lines) + "\n")
+            sys.stderr.flush()
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, self._stop.set)
+        # A closed terminal is no reason to stop taking readings in an orderly way.
+        loop.add_signal_handler(signal.SIGHUP, self._stop.set)
+
+    async def _tick(self) -> None:
+        parent = os.getppid()
+        while True:
+            await asyncio.sleep(TICK_S)
+            if is_frozen() and os.getppid() != parent:
+                self._log.warning("runtime.parent_gone")
+                self._stop.set()
+            self._supervisor.check()
+            await self._state.refresh()
+            if self._clock.synchronised():
+                self._alarms.clear_alarm("clock.untrusted")
+            self._show_missing()
+
+    # What the journal says (always on the event loop).
+
+    def _committed(self, _head_id: int) -> None:
+        # One message per burst is enough: the mover reads everything there is.
+        if self._head_timer is None:
+            loop = asyncio.get_running_loop()
+            self._head_timer = loop.call_later(HEAD_INTERVAL_S, self._tell_head)
+
+    def _tell_head(self) -> None:
+        self._head_timer = None
+        self._link.tell_head(self._journal.head_id)
+
+    def _buffer_changed(self, state: BufferState, reason: str) -> None:
+        self._condition = _BufferCondition(state, reason)
+        failed = state in (BufferState.FAILED, BufferState.SALVAGING)
+        self._alarms.set_alarm("buffer.failed", active=failed, detail=reason)
+
+    def _buffer_view(self) -> BufferView:
+        return BufferView(
+            self._journal.state,
+            self._condition.reason,
+            self._journal.head_id,
+            self._journal.missing_ranges(),
+        )
+
+    def _show_missing(self) -> None:
+        missing = self._journal.missing_ranges()
+        if missing:
+            self._alarms.raise_alarm("readings.missing", _told(missing))
+        evicted = self._metrics.value("ocean_buffer_idempotency_evicted_total")
+        if evicted:
+            self._alarms.raise_alarm("idempotency.shortened", f"{int(evicted)} keys so far")
+
+    # What analytics say.
+
+    def _hello(self, hello: Hello) -> None:
+        self._supervisor.heard(hello=True)
+        self._quota.learn(hello.series)
+        if hello.rebuild_reason:
+            self._alarms.raise_alarm("analytics.rebuilding", hello.rebuild_reason)
+
+    def _reported(self, report: Report) -> None:
+        self._supervisor.heard()
+        self._metrics.adopt(report.samples, report.histograms)
+        if not report.rebuilding:
+            self._alarms.clear_alarm("analytics.rebuilding")
+
+    def _hung_up(self) -> None:
+        self._supervisor.closed()
+
+    def _damage_found(self, ranges: list[tuple[int, int]]) -> None:
+        self._journal.report_damage([IdRange(first, last) for first, last in ranges])
+
+    def _watermark_ahead(self, first: int, last: int) -> None:
+        self._log.error("buffer.readings_missing", first=first, last=last, seen_by="analytics")
+        self._alarms.raise_alarm("readings.missing", f"{first}-{last}, seen by analytics")
+
+
+def _told(missing: list[IdRange]) -> str:
+    count = sum(found.count for found in missing)
+    shown = ", ".join(f"{found.first}-{found.last}" for found in missing[:10])
+    more = f" and {len(missing) - 10} more ranges" if len(missing) > 10 else ""
+    return f"{count} acknowledged readings missing: ids {shown}{more}"

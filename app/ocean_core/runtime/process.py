@@ -1,0 +1,46 @@
+"""What the two processes ask of Linux: die with the parent, give way, run ourselves again."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_OOM_SCORE_ADJ: Final = 500
+_NICE: Final = 5
+
+
+def die_with_parent(parent_pid: int, sign: signal.Signals) -> bool:
+    """Get ``sign`` when the parent ends; return False if it has ended already.
+
+    The kernel ties this to the parent's thread that made us, so parents must fork from their main
+    thread.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, int(sign), 0, 0, 0)
+    return os.getppid() == parent_pid
+
+
+def give_way() -> None:
+    """Let the ingest process go first, for the CPU and when memory runs out."""
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ), encoding="ascii")
+
+
+def is_frozen() -> bool:
+    """Return whether this is the packaged executable."""
+    return bool(getattr(sys, "frozen", False))
+
+
+def own_command(*arguments: str) -> list[str]:
+    """Return the command line that runs this program with other arguments."""
+    if is_frozen():
+        return [sys.executable, *arguments]
+    return [sys.executable, "-m", "ocean_core", *arguments]

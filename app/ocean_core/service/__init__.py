@@ -1,0 +1,1 @@
+"""What API, console and CLI share: queries, ingest, state, alarms, and the line between processes."""

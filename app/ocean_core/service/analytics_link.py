@@ -1,0 +1,156 @@
+"""The ingest process's end of the line to analytics: asks, matches answers, keeps the last report."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ocean_core.model import limits
+from ocean_core.model.errors import (
+    AnalyticsUnavailableError,
+    QueriesFullError,
+    QueryTimeoutError,
+)
+from ocean_core.service.channel import Channel
+from ocean_core.service.messages import (
+    Answer,
+    Damage,
+    Head,
+    Hello,
+    JournalDamaged,
+    Message,
+    Query,
+    Report,
+    Stop,
+    WatermarkAhead,
+    restore_error,
+)
+
+# Beyond the analytics process's own time limit: it answers timeouts itself while it is well.
+_GRACE_S = 5.0
+
+
+@dataclass
+class LinkHandlers:
+    """What the composition root does with messages that are no answers."""
+
+    hello: Callable[[Hello], None]
+    report: Callable[[Report], None]
+    damage: Callable[[list[tuple[int, int]]], None]
+    journal_damaged: Callable[[str], None]
+    watermark_ahead: Callable[[int, int], None]
+    closed: Callable[[], None]
+
+
+class AnalyticsLink:
+    """Asks the analytics process, whichever is connected at the moment."""
+
+    def __init__(
+        self, head_id: Callable[[], int], query_timeout_s: int, handlers: LinkHandlers
+    ) -> None:
+        self._head_id = head_id
+        self._timeout_s = query_timeout_s + _GRACE_S
+        self._handlers = handlers
+        self._channel: Channel | None = None
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._next_id = 1
+        self.hello: Hello | None = None
+        self.report: Report | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether queries can be answered now."""
+        return self.hello is not None and self._channel is not None and self._channel.is_open
+
+    @property
+    def watermark(self) -> int:
+        """Id of the last reading known to be in analytics, 0 before the first word of it."""
+        if self.report is not None:
+            return self.report.watermark
+        return self.hello.watermark if self.hello is not None else 0
+
+    async def connect(self, sock: socket.socket) -> None:
+        """Talk to a newly started analytics process over its end of the socket pair."""
+        self.hello = None
+        self.report = None
+        self._channel = await Channel.over(sock, self._receive, self._lost)
+
+    def tell_head(self, head_id: int) -> None:
+        """Say that the journal has grown."""
+        if self._channel is not None:
+            self._channel.send(Head(head_id))
+
+    def ask_to_stop(self) -> None:
+        """Ask for a clean end."""
+        if self._channel is not None:
+            self._channel.send(Stop())
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._channel is not None:
+            self._channel.close()
+
+    async def query(self, name: str, params: Mapping[str, Any], *, wait: bool = False) -> bytes:
+        """Return the answer's JSON.
+
+        Raises the errors of analytics as they were raised there, AnalyticsUnavailableError while
+        the process is not up, and QueriesFullError beyond QUERIES_WAITING_MAX.
+        """
+        channel = self._channel
+        if channel is None or not self.is_up:
+            raise AnalyticsUnavailableError("analytics are starting", retry_after_s=1)
+        if len(self._waiting) >= limits.QUERIES_WAITING_MAX:
+            raise QueriesFullError(f"{len(self._waiting)} queries are waiting", retry_after_s=1)
+        query_id = self._next_id
+        self._next_id += 1
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[query_id] = answer
+        channel.send(Query(query_id, name, dict(params), self._head_id(), wait))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await answer
+        except TimeoutError as error:
+            raise QueryTimeoutError(f"no answer after {self._timeout_s:g} s") from error
+        finally:
+            self._waiting.pop(query_id, None)
+
+    def _receive(self, message: Message) -> None:
+        handlers = self._handlers
+        match message:
+            case Answer():
+                self._settle(message)
+            case Report():
+                self.report = message
+                handlers.report(message)
+            case Hello():
+                self.hello = message
+                handlers.hello(message)
+            case Damage():
+                handlers.damage(message.ranges)
+            case JournalDamaged():
+                handlers.journal_damaged(message.reason)
+            case WatermarkAhead():
+                handlers.watermark_ahead(message.first, message.last)
+            case _:
+                raise AssertionError(f"not for this end: {type(message).__name__}")
+
+    def _settle(self, message: Answer) -> None:
+        waiting = self._waiting.get(message.id)
+        if waiting is None or waiting.done():
+            return
+        if message.error is None:
+            waiting.set_result(message.body)
+        else:
+            waiting.set_exception(restore_error(message.error))
+
+    def _lost(self) -> None:
+        self.hello = None
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(
+                    AnalyticsUnavailableError("analytics were restarted", retry_after_s=1)
+                )
+        self._handlers.closed()

@@ -1,0 +1,251 @@
+"""Takes a request body to a durable receipt: decode, check quotas, append, answer.
+
+Every transport that carries readings ends here, so that limits, counters and answers are the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from ocean_core.buffer.port import IngestBuffer
+from ocean_core.config.settings import IngestSettings
+from ocean_core.model import limits
+from ocean_core.model.block import EVENT_METRIC, SeriesName
+from ocean_core.model.errors import (
+    FieldProblem,
+    IdempotencyKeyError,
+    OceanError,
+    SeriesQuotaError,
+)
+from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
+from ocean_core.obs.clock import Clock, iso_utc
+from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.protocol.readings import (
+    DecodeContext,
+    decode_batch,
+    decode_single,
+    rejected_items,
+)
+from ocean_core.service.alarms import AlarmBook
+
+LOCAL_SCOPE = "local"
+"""Whose idempotency keys these are, until API keys exist."""
+
+
+class SingleAnswer(msgspec.Struct, omit_defaults=True):
+    """The answer to one item, with the original's fields."""
+
+    id: int
+    sensor_id: str
+    buffered: bool
+    timestamp: str
+    count: int = 1
+    kind: str = "reading"
+    duplicate: bool = False
+
+
+class BatchAnswer(msgspec.Struct, omit_defaults=True):
+    """The answer to a batch: one id per accepted item, in order."""
+
+    count: int
+    ids: list[int]
+    buffered: bool
+    timestamp: str
+    duplicate: bool = False
+    rejected_count: int = 0
+    rejected: tuple[FieldProblem, ...] = ()
+
+
+class SeriesQuota:
+    """Knows every series, and refuses new ones beyond the quota, naming the sensor."""
+
+    def __init__(self, settings: IngestSettings) -> None:
+        self._settings = settings
+        self._known: set[SeriesName] = set()
+        self._per_sensor: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def learn(self, names: Iterable[SeriesName]) -> None:
+        """Take over series that are stored already; no quota applies to them."""
+        for name in names:
+            if name not in self._known:
+                self._known.add(name)
+                self._per_sensor[name[0]] = self._per_sensor.get(name[0], 0) + 1
+
+    def check(self, names: Iterable[SeriesName]) -> list[SeriesName]:
+        """Return those of ``names`` that are new, or raise SeriesQuotaError. Changes nothing."""
+        new = [name for name in names if name not in self._known]
+        if not new:
+            return new
+        settings = self._settings
+        if len(self._known) + len(new) > settings.series_total_max:
+            raise SeriesQuotaError(
+                f"sensor {new[0][0]!r} would bring the box above "
+                f"{settings.series_total_max} series (sensors times metrics)"
+            )
+        added: dict[str, int] = {}
+        for sensor_id, _ in new:
+            added[sensor_id] = added.get(sensor_id, 0) + 1
+            if self._per_sensor.get(sensor_id, 0) + added[sensor_id] > (
+                settings.series_per_sensor_max
+            ):
+                raise SeriesQuotaError(
+                    f"sensor {sensor_id!r} would have more than "
+                    f"{settings.series_per_sensor_max} metrics"
+                )
+        return new
+
+
+class IngestService:
+    """What the ingest routes call."""
+
+    def __init__(
+        self,
+        buffer: IngestBuffer,
+        clock: Clock,
+        metrics: MetricsRegistry,
+        alarms: AlarmBook,
+        quota: SeriesQuota,
+        decoders: ThreadPoolExecutor,
+    ) -> None:
+        self._buffer = buffer
+        self._clock = clock
+        self._metrics = metrics
+        self._alarms = alarms
+        self._quota = quota
+        self._decoders = decoders
+        self._newest_arrival_us = 0
+
+    async def ingest_single(self, body: bytes, idempotency_key: str | None = None) -> bytes:
+        """Store one item and return the answer's JSON.
+
+        Raises the input, buffer and store errors of ``model.errors``; then nothing was stored.
+        """
+        idempotency = self._idempotency("ingest", body, idempotency_key)
+        intake, receipt = await self._store("single", body, idempotency)
+        sensor_id = _sensor_of(body) if intake is None else _series_of(intake)[0][0]
+        is_event = receipt.first_reading_id == 0
+        return msgspec.json.encode(
+            SingleAnswer(
+                id=receipt.item_ids()[0],
+                sensor_id=sensor_id,
+                buffered=True,
+                timestamp=iso_utc(receipt.timestamp_us),
+                count=1 if is_event or receipt.layout is None else receipt.layout[0],
+                kind="event" if is_event else "reading",
+                duplicate=receipt.duplicate,
+            )
+        )
+
+    async def ingest_batch(
+        self, body: bytes, idempotency_key: str | None = None, *, partial: bool = False
+    ) -> bytes:
+        """Store a batch, all or nothing unless ``partial``, and return the answer's JSON."""
+        scope = "batch-partial" if partial else "batch"
+        idempotency = self._idempotency(scope, body, idempotency_key)
+        _, receipt = await self._store(scope, body, idempotency)
+        return msgspec.json.encode(
+            BatchAnswer(
+                count=receipt.items,
+                ids=receipt.item_ids(),
+                buffered=True,
+                timestamp=iso_utc(receipt.arrival_us),
+                duplicate=receipt.duplicate,
+                rejected_count=rejected_items(receipt.rejects),
+                rejected=receipt.rejects,
+            )
+        )
+
+    async def _store(
+        self, form: str, body: bytes, idempotency: IdempotencyKey | None
+    ) -> tuple[Intake | None, Receipt]:
+        try:
+            intake = await self._decode(form, body)
+            new_series = self._quota.check(_series_of(intake))
+        except OceanError as error:
+            # A repeat of a request that was stored is answered, even if it would be refused now
+            # (the clock may have been set, a quota lowered).
+            known = await self._buffer.lookup(idempotency) if idempotency is not None else None
+            if known is None:
+                self._metrics.add("ocean_telemetry_refused_total", 1, error.code)
+                raise
+            return None, self._counted(known)
+        receipt = await self._buffer.append(intake, idempotency)
+        if receipt.duplicate:
+            return intake, self._counted(receipt)
+        self._quota.learn(new_series)
+        self._newest_arrival_us = max(self._newest_arrival_us, receipt.arrival_us)
+        self._metrics.add("ocean_telemetry_ingested_total", intake.rows)
+        if intake.rejects:
+            refused = rejected_items(intake.rejects)
+            self._metrics.add("ocean_telemetry_refused_total", refused, "OC-2002")
+        return intake, receipt
+
+    def _counted(self, receipt: Receipt) -> Receipt:
+        rows = receipt.items if receipt.layout is None else sum(n or 1 for n in receipt.layout)
+        self._metrics.add("ocean_telemetry_duplicate_total", rows)
+        return receipt
+
+    async def _decode(self, form: str, body: bytes) -> Intake:
+        now_us = self._clock.now_us()
+        trusted = self._clock.synchronised() and now_us >= self._newest_arrival_us
+        context = DecodeContext(arrival_us=now_us, clock_trusted=trusted)
+        if len(body) <= limits.DECODE_INLINE_BYTES_MAX:
+            intake = _decode(form, body, context)
+        else:
+            loop = asyncio.get_running_loop()
+            intake = await loop.run_in_executor(self._decoders, _decode, form, body, context)
+        if intake.untrusted_clock:
+            self._alarms.raise_alarm(
+                "clock.untrusted", f"for example from sensor {_series_of(intake)[0][0]!r}"
+            )
+        return intake
+
+    @staticmethod
+    def _idempotency(scope: str, body: bytes, key: str | None) -> IdempotencyKey | None:
+        if key is None:
+            return None
+        if (
+            not key
+            or len(key) > limits.IDEMPOTENCY_KEY_BYTES_MAX
+            or not all(" " <= letter <= "~" for letter in key)
+        ):
+            raise IdempotencyKeyError(
+                "the Idempotency-Key header is empty, too long, or has other than printable ASCII",
+                fields=(
+                    FieldProblem(
+                        "Idempotency-Key",
+                        ascii(key[:80]),
+                        f"1 to {limits.IDEMPOTENCY_KEY_BYTES_MAX} printable ASCII characters",
+                    ),
+                ),
+            )
+        digest = hashlib.sha256(scope.encode() + b"\0" + body).digest()
+        return IdempotencyKey(LOCAL_SCOPE, key, digest)
+
+
+def _decode(form: str, body: bytes, context: DecodeContext) -> Intake:
+    if form == "single":
+        return decode_single(body, context)
+    return decode_batch(body, context, partial=form == "batch-partial")
+
+
+def _series_of(intake: Intake) -> list[SeriesName]:
+    names: list[SeriesName] = []
+    if intake.readings is not None:
+        names.extend(intake.readings.series)
+    if intake.events is not None:
+        names.extend((sensor_id, EVENT_METRIC) for sensor_id, _ in intake.events.series)
+    return names
+
+
+def _sensor_of(body: bytes) -> str:
+    """Return the sensor of a body that was stored before, though it would be refused now."""
+    return str(msgspec.json.decode(body)["sensor_id"])

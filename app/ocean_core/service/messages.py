@@ -1,0 +1,129 @@
+"""What the ingest and the analytics process say to each other.
+
+Over one Unix socket pair, each message a MessagePack array behind its length (4 bytes,
+little-endian). Bodies of answers are the JSON text that the client will get, so that the ingest
+process never looks into them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+
+from ocean_core.model import limits
+from ocean_core.model.errors import FieldProblem, OceanError, all_error_classes
+from ocean_core.obs.metrics import HistogramSample, Sample
+
+LENGTH = struct.Struct("<I")
+
+
+class Query(msgspec.Struct, tag="query", array_like=True, frozen=True):
+    """Ask a question. ``head_id`` is the last reading acknowledged when it was asked."""
+
+    id: int
+    name: str
+    params: dict[str, Any]
+    head_id: int
+    wait: bool
+
+
+class Head(msgspec.Struct, tag="head", array_like=True, frozen=True):
+    """The journal has grown."""
+
+    head_id: int
+
+
+class Stop(msgspec.Struct, tag="stop", array_like=True, frozen=True):
+    """Finish what is running, close the files, end."""
+
+
+class Hello(msgspec.Struct, tag="hello", array_like=True, frozen=True):
+    """The analytics process is ready. ``rebuild_reason`` is empty if its file was in order."""
+
+    pid: int
+    epoch: str
+    watermark: int
+    rebuild_reason: str
+    series: list[tuple[str, str]]
+
+
+class ErrorReport(msgspec.Struct, array_like=True, frozen=True):
+    """An OceanError on its way between processes."""
+
+    code: str
+    detail: str
+    hint: str
+    fields: tuple[FieldProblem, ...] = ()
+    retry_after_s: int | None = None
+
+
+class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
+    """The answer to a query: a JSON body, or an error."""
+
+    id: int
+    body: bytes = b""
+    error: ErrorReport | None = None
+
+
+class Report(msgspec.Struct, tag="report", array_like=True, frozen=True):
+    """How analytics are doing; sent when something changed, and as a sign of life."""
+
+    watermark: int
+    rebuilding: bool
+    rebuild_target: int
+    series: int
+    samples: list[Sample]
+    histograms: list[HistogramSample]
+
+
+class Damage(msgspec.Struct, tag="damage", array_like=True, frozen=True):
+    """Blocks of the journal that cannot be read."""
+
+    ranges: list[tuple[int, int]]
+
+
+class JournalDamaged(msgspec.Struct, tag="journal_damaged", array_like=True, frozen=True):
+    """The journal file itself cannot be read."""
+
+    reason: str
+
+
+class WatermarkAhead(msgspec.Struct, tag="watermark_ahead", array_like=True, frozen=True):
+    """Analytics hold readings that the journal does not: ids first..last."""
+
+    first: int
+    last: int
+
+
+Message = Query | Head | Stop | Hello | Answer | Report | Damage | JournalDamaged | WatermarkAhead
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_ERROR_CLASSES = {cls.code: cls for cls in all_error_classes()}
+
+
+def pack_message(message: Message) -> bytes:
+    """Return the message with its length in front."""
+    body = _ENCODER.encode(message)
+    assert len(body) <= limits.IPC_MESSAGE_BYTES_MAX, len(body)
+    return LENGTH.pack(len(body)) + body
+
+
+def unpack_message(body: bytes | memoryview) -> Message:
+    """Return the message in ``body`` (without its length)."""
+    return _DECODER.decode(body)
+
+
+def report_error(error: OceanError) -> ErrorReport:
+    """Return the error as it travels."""
+    return ErrorReport(error.code, error.detail, error.hint, error.fields, error.retry_after_s)
+
+
+def restore_error(report: ErrorReport) -> OceanError:
+    """Return the error that a report stands for, to be raised again."""
+    cls = _ERROR_CLASSES.get(report.code, OceanError)
+    return cls(
+        report.detail, hint=report.hint, fields=report.fields, retry_after_s=report.retry_after_s
+    )

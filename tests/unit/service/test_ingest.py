@@ -1,0 +1,225 @@
+"""From a body to a receipt: answers, quotas, repeats, and what is counted."""
+
+import asyncio
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from ocean_core.buffer.port import BufferState
+from ocean_core.config.settings import IngestSettings
+from ocean_core.model.errors import (
+    DiskFullError,
+    IdempotencyKeyError,
+    IdempotencyMismatchError,
+    InvalidReadingError,
+    SeriesQuotaError,
+)
+from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
+from ocean_core.obs.catalog import METRICS
+from ocean_core.obs.clock import ManualClock
+from ocean_core.obs.log import EventLog
+from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.service.alarms import AlarmBook
+from ocean_core.service.ingest import IngestService, SeriesQuota
+
+NOW_US = 1_780_000_000_000_000
+
+
+class MemoryBuffer:
+    """An IngestBuffer that keeps intakes in a list."""
+
+    def __init__(self) -> None:
+        self.state = BufferState.READY
+        self.head_id = 0
+        self.stored: list[Intake] = []
+        self.kept: dict[str, tuple[bytes, Receipt]] = {}
+        self.broken = False
+
+    async def append(self, intake: Intake, idempotency: IdempotencyKey | None = None) -> Receipt:
+        if idempotency is not None and (known := await self.lookup(idempotency)) is not None:
+            return known
+        if self.broken:
+            raise DiskFullError("no space", retry_after_s=5)
+        readings = len(intake.readings) if intake.readings is not None else 0
+        receipt = Receipt(
+            first_reading_id=self.head_id + 1 if readings else 0,
+            first_event_id=self.head_id + readings + 1 if intake.events is not None else 0,
+            arrival_us=NOW_US,
+            items=intake.items,
+            layout=intake.layout,
+            rejects=intake.rejects,
+            timestamp_us=intake.first_timestamp_us,
+        )
+        self.head_id += intake.rows
+        self.stored.append(intake)
+        if idempotency is not None:
+            self.kept[idempotency.key] = (idempotency.digest, receipt)
+        return receipt
+
+    async def lookup(self, idempotency: IdempotencyKey) -> Receipt | None:
+        known = self.kept.get(idempotency.key)
+        if known is None:
+            return None
+        if known[0] != idempotency.digest:
+            raise IdempotencyMismatchError("another body")
+        return Receipt(
+            **{name: getattr(known[1], name) for name in Receipt.__struct_fields__[:-1]},
+            duplicate=True,
+        )
+
+
+class Bench:
+    def __init__(self, decoders: ThreadPoolExecutor, settings: IngestSettings) -> None:
+        self.clock = ManualClock(NOW_US)
+        self.metrics = MetricsRegistry(METRICS)
+        self.alarms = AlarmBook(
+            self.clock, EventLog(self.clock, stream=io.StringIO()), self.metrics
+        )
+        self.buffer = MemoryBuffer()
+        self.quota = SeriesQuota(settings)
+        self.service = IngestService(
+            self.buffer, self.clock, self.metrics, self.alarms, self.quota, decoders
+        )
+
+    def single(self, item: Any, key: str | None = None) -> Any:
+        body = json.dumps(item).encode()
+        return json.loads(asyncio.run(self.service.ingest_single(body, key)))
+
+    def batch(self, items: Any, key: str | None = None, *, partial: bool = False) -> Any:
+        body = json.dumps(items).encode()
+        return json.loads(asyncio.run(self.service.ingest_batch(body, key, partial=partial)))
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def bench(decoders: ThreadPoolExecutor) -> Bench:
+    return Bench(decoders, IngestSettings(series_per_sensor_max=4, series_total_max=6))
+
+
+def test_a_single_answer_has_the_originals_fields(bench: Bench) -> None:
+    assert bench.single({"sensor_id": "s", "value": 1, "timestamp": "2026-01-17T08:00:00Z"}) == {
+        "id": 1,
+        "sensor_id": "s",
+        "buffered": True,
+        "timestamp": "2026-01-17T08:00:00Z",
+    }
+    assert bench.single({"sensor_id": "s", "values": {"a": 1, "b": 2}})["count"] == 2
+    event = bench.single({"sensor_id": "s", "data": "door open"})
+    assert (event["id"], event["kind"]) == (4, "event")
+
+
+def test_a_batch_answer_has_one_id_per_item(bench: Bench) -> None:
+    answer = bench.batch(
+        [{"sensor_id": "s", "values": {"a": 1, "b": 2}}, {"sensor_id": "t", "data": "x"}]
+    )
+    assert answer == {
+        "count": 2,
+        "ids": [1, 3],
+        "buffered": True,
+        "timestamp": "2026-05-28T20:26:40Z",
+    }
+    assert bench.metrics.value("ocean_telemetry_ingested_total") == 3
+
+
+def test_a_partial_batch_returns_the_rejects(bench: Bench) -> None:
+    answer = bench.batch(
+        [{"sensor_id": "s", "value": 1}, {"sensor_id": "", "value": 1}], partial=True
+    )
+    assert (answer["count"], answer["ids"], answer["rejected_count"]) == (1, [1], 1)
+    assert answer["rejected"][0]["item"] == 1
+    assert answer["rejected"][0]["field"] == "sensor_id"
+
+
+def test_a_bad_item_refuses_the_whole_batch(bench: Bench) -> None:
+    with pytest.raises(InvalidReadingError):
+        bench.batch([{"sensor_id": "s", "value": 1}, {"sensor_id": "s"}])
+    assert bench.buffer.stored == []
+    assert bench.metrics.total("ocean_telemetry_refused_total") == 1
+
+
+def test_a_repeat_gets_the_same_answer_and_is_counted_once(bench: Bench) -> None:
+    first = bench.single({"sensor_id": "s", "value": 1}, "k")
+    bench.clock.advance(5)
+    again = bench.single({"sensor_id": "s", "value": 1}, "k")
+    assert again == {**first, "duplicate": True}
+    assert bench.metrics.value("ocean_telemetry_ingested_total") == 1
+    assert bench.metrics.value("ocean_telemetry_duplicate_total") == 1
+
+
+def test_a_repeat_is_answered_even_if_it_would_be_refused_now(bench: Bench) -> None:
+    item = {"sensor_id": "s", "value": 1, "timestamp": NOW_US / 1e6}
+    first = bench.single(item, "k")
+    bench.clock.set_wall(NOW_US - 3_600_000_000)
+    assert bench.single(item, "k") == {**first, "duplicate": True}
+
+
+def test_a_key_belongs_to_one_body_and_one_route(bench: Bench) -> None:
+    bench.single({"sensor_id": "s", "value": 1}, "k")
+    with pytest.raises(IdempotencyMismatchError):
+        bench.single({"sensor_id": "s", "value": 2}, "k")
+    with pytest.raises(IdempotencyMismatchError):
+        bench.batch([{"sensor_id": "s", "value": 1}], "k")
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb"])
+def test_a_key_must_be_printable_and_short(bench: Bench, key: str) -> None:
+    with pytest.raises(IdempotencyKeyError):
+        bench.single({"sensor_id": "s", "value": 1}, key)
+
+
+def test_quotas_name_the_sensor_and_cost_nobody_else(bench: Bench) -> None:
+    bench.batch([{"sensor_id": "s", "values": {"a": 1, "b": 1, "c": 1, "d": 1}}])
+    with pytest.raises(SeriesQuotaError, match="'s' would have more than 4"):
+        bench.single({"sensor_id": "s", "value": 1})
+    bench.batch([{"sensor_id": "t", "value": 1}, {"sensor_id": "u", "value": 1}])
+    with pytest.raises(SeriesQuotaError, match="'v' would bring the box above 6"):
+        bench.single({"sensor_id": "v", "value": 1})
+    assert bench.single({"sensor_id": "t", "value": 2})["id"] == 7
+
+
+def test_what_was_not_stored_does_not_count_against_the_quota(bench: Bench) -> None:
+    bench.buffer.broken = True
+    with pytest.raises(DiskFullError):
+        bench.single({"sensor_id": "s", "value": 1})
+    assert len(bench.quota) == 0
+    assert bench.metrics.value("ocean_telemetry_ingested_total") == 0
+
+
+def test_a_reading_from_the_future_is_refused_only_by_a_clock_that_can_know(bench: Bench) -> None:
+    item = {"sensor_id": "s", "value": 1, "timestamp": NOW_US / 1e6 + 3600}
+    with pytest.raises(InvalidReadingError):
+        bench.single(item)
+    bench.clock.is_synchronised = False
+    assert bench.single(item)["id"] == 1
+    assert [alarm.name for alarm in bench.alarms.open_alarms()] == ["clock.untrusted"]
+
+
+def test_a_clock_behind_the_newest_arrival_is_not_trusted(bench: Bench) -> None:
+    bench.single({"sensor_id": "s", "value": 1})
+    bench.clock.set_wall(NOW_US - 7_200_000_000)
+    item = {"sensor_id": "s", "value": 1, "timestamp": NOW_US / 1e6}
+    assert bench.single(item)["id"] == 2
+    stored = bench.buffer.stored[-1].readings
+    assert stored is not None
+    assert list(stored.quality) == [2]
+
+
+def test_a_large_body_is_decoded_on_another_thread(bench: Bench) -> None:
+    items = [{"sensor_id": "s", "value": i} for i in range(12_000)]
+    assert bench.batch(items)["count"] == 12_000
+
+
+def test_the_digest_covers_the_form_of_the_request() -> None:
+    key = IngestService._idempotency("batch", b"[]", "k")
+    assert key is not None
+    assert key.digest == hashlib.sha256(b"batch\0[]").digest()
