@@ -33,8 +33,11 @@ def serve_command(
 @click.option("--parent", type=int, required=True)
 @click.option("--data-dir", type=click.Path(path_type=Path), required=True)
 @click.option("--settings", "settings_json", type=str, required=True)
-def analytics_command(descriptor: int, parent: int, data_dir: Path, settings_json: str) -> None:
+@click.option("--scrub", is_flag=True)
+def analytics_command(
+    *, descriptor: int, parent: int, data_dir: Path, settings_json: str, scrub: bool
+) -> None:
     """Be the analytics process of a server (started by it)."""
     from ocean_core.runtime.analytics_process import run_analytics
 
-    sys.exit(run_analytics(descriptor, parent, data_dir, settings_json))
+    sys.exit(run_analytics(descriptor, parent, data_dir, settings_json, scrub=scrub))

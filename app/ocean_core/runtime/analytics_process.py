@@ -21,13 +21,16 @@ from ocean_core.buffer.mark import MarkFile
 from ocean_core.buffer.port import IdRange
 from ocean_core.config.settings import Settings
 from ocean_core.model import limits
+from ocean_core.model.errors import StoreCorruptError
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import SystemClock
 from ocean_core.obs.faults import Faults
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.pipeline.live_window import LiveWindow
-from ocean_core.pipeline.mover import Mover
+from ocean_core.pipeline.mover import Mover, MoverCallbacks
+from ocean_core.pipeline.schedule import MoverSettings
+from ocean_core.pipeline.scrub import Scrubber
 from ocean_core.runtime.process import die_with_parent, give_way
 from ocean_core.service.answering import Answering, WatermarkWaiters
 from ocean_core.service.channel import Channel
@@ -53,10 +56,14 @@ REPORT_MIN_S: Final = 0.5
 REPORT_MAX_S: Final = 10.0
 EXIT_ORPHAN: Final = 1
 EXIT_DAMAGED: Final = 3
+EXIT_CRASHED: Final = 4
 STOP_MOVER_S: Final = 10.0
+STOP_SCRUB_S: Final = 1.0
 
 
-def run_analytics(descriptor: int, parent_pid: int, data_dir: Path, settings_json: str) -> int:
+def run_analytics(
+    descriptor: int, parent_pid: int, data_dir: Path, settings_json: str, *, scrub: bool
+) -> int:
     """Serve the ingest process at the other end of the socket until it hangs up; return exit code."""
     if not die_with_parent(parent_pid, signal.SIGKILL):
         return EXIT_ORPHAN
@@ -68,13 +75,13 @@ def run_analytics(descriptor: int, parent_pid: int, data_dir: Path, settings_jso
     give_way()
     settings = msgspec.json.decode(settings_json, type=Settings)
     sock = socket.socket(fileno=descriptor)
-    return asyncio.run(AnalyticsProcess(settings, data_dir).run(sock))
+    return asyncio.run(AnalyticsProcess(settings, data_dir, scrub=scrub).run(sock))
 
 
 class AnalyticsProcess:
     """Wires the parts of the analytics process together and runs them."""
 
-    def __init__(self, settings: Settings, data_dir: Path) -> None:
+    def __init__(self, settings: Settings, data_dir: Path, *, scrub: bool) -> None:
         self._settings = settings
         self._data_dir = data_dir
         self._clock = SystemClock()
@@ -90,6 +97,14 @@ class AnalyticsProcess:
         self._answers: set[asyncio.Task[None]] = set()
         self._exit_code = 0
         self._answering: Answering | None = None
+        # Damage found by the scrub is told like that of the mover.
+        self._scrubber = Scrubber(
+            lambda: JournalReader(data_dir / JOURNAL_FILE),
+            lambda ranges: self._on_loop(self._journal_blocks_damaged, ranges),
+            clock=self._clock,
+            log=self._log,
+        )
+        self._scrub = scrub
 
     async def run(self, sock: socket.socket) -> int:
         """Open, serve, close; return the exit code."""
@@ -110,9 +125,16 @@ class AnalyticsProcess:
             bytes_max=self._settings.analytics.live_window_mb * limits.MIB,
             ring_rows=limits.LIVE_RING_ROWS,
         )
-        self._mover = self._make_mover(source, store, window)
+        window.warm(store)
+        self._mover = self._make_mover(source, store, window, opened.rebuild_reason)
         self._mover.start()
-        engine = QueryEngine(store, window, self._clock, self._settings.analytics.query_timeout_s)
+        engine = QueryEngine(
+            store,
+            window,
+            self._clock,
+            self._settings.analytics.query_timeout_s,
+            on_damage=lambda reason: self._on_loop(self._store_damaged, reason),
+        )
         self._answering = Answering(
             engine=engine,
             mover=self._mover,
@@ -121,17 +143,18 @@ class AnalyticsProcess:
             clock=self._clock,
             log=self._log,
             metrics=self._metrics,
-            on_damage=self._store_damaged,
         )
         reason = opened.rebuild_reason if opened.rebuild_reason not in (None, "new") else ""
         if reason:
-            self._log.warning("analytics.rebuild_started", reason=reason)
             self._metrics.add("ocean_pipeline_rebuilds_total", 1, reason)
         series = [entry.name for entry in store.series()]
         self._channel.send(Hello(os.getpid(), source.epoch, opened.watermark, reason or "", series))
-        reporting = self._loop.create_task(self._report(was_rebuilding=bool(reason)))
+        if self._scrub:
+            self._scrubber.start()
+        reporting = self._loop.create_task(self._report())
         await self._ended.wait()
         reporting.cancel()
+        self._scrubber.stop(STOP_SCRUB_S)
         stopped = await self._loop.run_in_executor(None, self._mover.stop, STOP_MOVER_S)
         self._threads.shutdown(wait=stopped, cancel_futures=True)
         if stopped and self._exit_code != EXIT_DAMAGED:
@@ -141,9 +164,14 @@ class AnalyticsProcess:
         return self._exit_code
 
     def _make_mover(
-        self, source: JournalReader, store: AnalyticsStore, window: LiveWindow
+        self,
+        source: JournalReader,
+        store: AnalyticsStore,
+        window: LiveWindow,
+        rebuild_reason: str | None,
     ) -> Mover:
         settings = self._settings.analytics
+        on_loop = self._on_loop
         mark = MarkFile(self._data_dir / MARK_FILE, faults=self._faults)
         return Mover(
             source,
@@ -154,13 +182,19 @@ class AnalyticsProcess:
             log=self._log,
             metrics=self._metrics,
             faults=self._faults,
-            interval_active_ms=settings.drain_interval_active_ms,
-            interval_idle_s=settings.drain_interval_idle_s,
-            on_commit=lambda watermark: self._on_loop(self._moved, watermark),
-            on_damage=lambda ranges: self._on_loop(self._journal_blocks_damaged, ranges),
-            on_source_damaged=lambda reason: self._on_loop(self._journal_damaged, reason),
-            on_store_damaged=lambda reason: self._on_loop(self._store_damaged, reason),
-            on_watermark_ahead=lambda first, last: self._on_loop(self._ahead, first, last),
+            callbacks=MoverCallbacks(
+                on_commit=lambda watermark: on_loop(self._moved, watermark),
+                on_damage=lambda ranges: on_loop(self._journal_blocks_damaged, ranges),
+                on_source_error=lambda error: on_loop(self._journal_unreadable, error),
+                on_store_damaged=lambda reason: on_loop(self._store_damaged, reason),
+                on_watermark_ahead=lambda first, last: on_loop(self._ahead, first, last),
+                on_crash=lambda reason: on_loop(self._mover_crashed, reason),
+            ),
+            settings=MoverSettings(
+                interval_active_ms=settings.drain_interval_active_ms,
+                interval_idle_s=settings.drain_interval_idle_s,
+            ),
+            rebuild_reason=rebuild_reason,
         )
 
     def _on_loop(self, function: object, *arguments: object) -> None:
@@ -192,8 +226,15 @@ class AnalyticsProcess:
     def _journal_blocks_damaged(self, ranges: list[IdRange]) -> None:
         self._channel.send(Damage([(found.first, found.last) for found in ranges]))
 
-    def _journal_damaged(self, reason: str) -> None:
-        self._channel.send(JournalDamaged(reason))
+    def _journal_unreadable(self, error: Exception) -> None:
+        if isinstance(error, StoreCorruptError):
+            self._channel.send(JournalDamaged(error.detail))
+
+    def _mover_crashed(self, reason: str) -> None:
+        """End: the supervisor starts a process that begins where the watermark stands."""
+        self._log.error("analytics.mover_failed", reason=reason)
+        self._exit_code = EXIT_CRASHED
+        self._ended.set()
 
     def _ahead(self, first: int, last: int) -> None:
         self._channel.send(WatermarkAhead(first, last))
@@ -206,7 +247,7 @@ class AnalyticsProcess:
         self._exit_code = EXIT_DAMAGED
         self._ended.set()
 
-    async def _report(self, *, was_rebuilding: bool) -> None:
+    async def _report(self) -> None:
         """Tell the ingest process how things are: soon after a change, and as a sign of life."""
         while True:
             progress = self._mover.progress()
@@ -221,9 +262,6 @@ class AnalyticsProcess:
                     histograms,
                 )
             )
-            if was_rebuilding and not progress.rebuilding:
-                was_rebuilding = False
-                self._log.info("analytics.rebuild_finished", watermark=progress.watermark)
             self._changed.clear()
             await asyncio.sleep(REPORT_MIN_S)
             try:

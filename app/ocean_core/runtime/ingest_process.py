@@ -21,7 +21,7 @@ import uvloop
 
 from ocean_core import __version__
 from ocean_core.buffer.embedded import EmbeddedJournal
-from ocean_core.buffer.mark import MarkFile
+from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.port import BufferState, IdRange
 from ocean_core.config.checks import check_listen_address
 from ocean_core.config.settings import Settings
@@ -106,17 +106,19 @@ class IngestProcess:
         self._head_timer: asyncio.TimerHandle | None = None
         self._quota = SeriesQuota(settings.ingest)
         self._journal = EmbeddedJournal(
-            data_dir / JOURNAL_FILE,
-            clock=clock,
-            random_bytes=os.urandom,
-            log=log,
-            metrics=self._metrics,
-            faults=Faults.from_environment(),
-            durability=settings.journal.durability,
-            commit_delay_ms=settings.journal.commit_delay_ms,
-            idempotency_kept_s=settings.ingest.idempotency_hours * 3600,
-            idempotency_keys_max=settings.ingest.idempotency_keys_max,
-            mark=MarkFile(data_dir / MARK_FILE),
+            JournalSettings(
+                path=data_dir / JOURNAL_FILE,
+                clock=clock,
+                random_bytes=os.urandom,
+                log=log,
+                metrics=self._metrics,
+                faults=Faults.from_environment(),
+                durability=settings.journal.durability,
+                commit_delay_ms=settings.journal.commit_delay_ms,
+                idempotency_kept_s=settings.ingest.idempotency_hours * 3600,
+                idempotency_keys_max=settings.ingest.idempotency_keys_max,
+                mark_path=data_dir / MARK_FILE,
+            ),
             on_commit=self._committed,
             on_state=self._buffer_changed,
         )
@@ -136,6 +138,7 @@ class IngestProcess:
             arguments=[
                 "--data-dir", str(data_dir),
                 "--settings", msgspec.json.encode(settings).decode(),
+                *([] if was_clean else ["--scrub"]),
             ],
             link=self._link,
             clock=clock,
@@ -277,11 +280,11 @@ class IngestProcess:
             self._journal.state,
             self._condition.reason,
             self._journal.head_id,
-            self._journal.missing_ranges(),
+            list(self._journal.missing_ranges()),
         )
 
     def _show_missing(self) -> None:
-        missing = self._journal.missing_ranges()
+        missing = list(self._journal.missing_ranges())
         if missing:
             self._alarms.raise_alarm("readings.missing", _told(missing))
         evicted = self._metrics.value("ocean_buffer_idempotency_evicted_total")

@@ -44,7 +44,7 @@ ALARM_KINDS: Final = {
             "buffer.salvaged",
             "warning",
             "The journal was damaged; what was readable was saved into a new one.",
-            "Check the disk or SD card; the damaged file is kept beside it.",
+            "Check the disk or SD card; then remove the damaged file, which ends this alarm.",
         ),
         AlarmKind(
             "durability.reduced",

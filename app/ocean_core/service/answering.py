@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
@@ -20,7 +20,6 @@ from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.pipeline.mover import Mover
 from ocean_core.service.messages import Answer, Query, report_error
-from ocean_core.storage.analytics import is_damage
 
 FRESH_ENOUGH_S: Final = 0.1
 """How long a query waits for readings acknowledged before it, unless it says wait=true."""
@@ -29,7 +28,7 @@ FRESH_ENOUGH_S: Final = 0.1
 class Engine(Protocol):
     """What answers queries."""
 
-    def answer(self, name: str, params: dict[str, object]) -> bytes:
+    def answer(self, name: str, params: Mapping[str, object]) -> bytes:
         """Return the answer's JSON, or raise an OceanError or an error of the store."""
         ...
 
@@ -78,7 +77,6 @@ class Answering:
         clock: Clock,
         log: EventLog,
         metrics: MetricsRegistry,
-        on_damage: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._mover = mover
@@ -87,7 +85,6 @@ class Answering:
         self._clock = clock
         self._log = log
         self._metrics = metrics
-        self._on_damage = on_damage
 
     async def answer(self, query: Query) -> Answer:
         """Return the answer to a query; never raises."""
@@ -113,6 +110,7 @@ class Answering:
                 f"analytics are being rebuilt from the journal, {share:.0f} % done",
                 retry_after_s=2,
             )
+        self._mover.touch()
         if query.wait:
             await self._catch_up(query.head_id, limits.QUERY_TIMEOUT_S, urgent=True)
         else:
@@ -135,23 +133,12 @@ class Answering:
 
         Under steady load the mover drains every 250 ms anyhow: then only who asks for it waits.
         """
-        mover = self._mover
-        mover.notify(head_id)
-        mover.touch()
-        if mover.progress().watermark >= head_id:
+        due_s = self._mover.want(head_id, urgent=urgent)
+        if due_s is None or due_s > timeout_s:
             return False
-        if not urgent and not mover.can_drain_now():
-            return False
-        mover.drain_now()
         return await self._waiters.wait(head_id, timeout_s)
 
     def _unexpected(self, query: Query, error: Exception) -> OceanError:
-        if is_damage(error):
-            self._on_damage(f"query {query.name}: {error}")
-            return AnalyticsUnavailableError(
-                "analytics.duckdb is damaged and is being rebuilt from the journal",
-                retry_after_s=2,
-            )
         self._log.error(
             "analytics.query_failed",
             query=query.name,

@@ -36,6 +36,7 @@ class _Sample(NamedTuple):
     processes: dict[str, tuple[float, int, int]]
     file_bytes: dict[str, int]
     disk_free_bytes: int
+    damaged_journals: list[str]
 
 
 class BufferView(msgspec.Struct, frozen=True):
@@ -180,6 +181,7 @@ class StateService:
             processes,
             {file: self._file_bytes(file) for file in STORE_FILES},
             shutil.disk_usage(self._data_dir).free,
+            sorted(path.name for path in self._data_dir.glob("journal.db.damaged-*")),
         )
 
     def _take_over(self, probing: asyncio.Future[_Sample]) -> None:
@@ -199,6 +201,10 @@ class StateService:
         metrics.set("ocean_storage_disk_free_bytes", free)
         self._alarms.set_alarm(
             "disk.low", active=free < DISK_LOW_BYTES, detail=f"{free // limits.MIB} MiB free"
+        )
+        damaged = sample.damaged_journals
+        self._alarms.set_alarm(
+            "buffer.salvaged", active=bool(damaged), detail="kept: " + ", ".join(damaged)
         )
         now = self._clock.monotonic()
         metrics.set("ocean_buffer_depth_readings", self._depth(self._buffer_view()))

@@ -1,0 +1,125 @@
+"""Files below SQLite: their names, reading them raw, making directory entries durable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+_COPY_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFiles:
+    """The names that belong to one journal."""
+
+    main: Path
+
+    def _named(self, suffix: str) -> Path:
+        return self.main.with_name(self.main.name + suffix)
+
+    @property
+    def wal(self) -> Path:
+        """SQLite's write-ahead log."""
+        return self._named("-wal")
+
+    @property
+    def shm(self) -> Path:
+        """SQLite's index of the WAL, shared with readers."""
+        return self._named("-shm")
+
+    @property
+    def hidden(self) -> Path:
+        """Blocks found behind a damaged WAL frame, until they are back in the journal."""
+        return self._named("-hidden")
+
+    @property
+    def copying(self) -> Path:
+        """A salvage under way. Worthless after a crash."""
+        return self._named(".salvage")
+
+    @property
+    def salvaged(self) -> Path:
+        """A complete salvage that only has to take the place of the damaged file."""
+        return self._named(".salvaged")
+
+    def damaged(self, stamp: str) -> Path:
+        """Where a damaged journal is kept."""
+        return self._named(f".damaged-{stamp}")
+
+    def kept_damaged(self) -> list[Path]:
+        """Damaged journals (and their WALs) kept so far."""
+        return sorted(self.main.parent.glob(f"{self.main.name}.damaged-*"))
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the entries of a directory durable. Raises OSError."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def size_of(path: Path) -> int:
+    """Return the size in bytes, 0 if there is no such file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Return device and inode, None if there is no such file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def raw_file(path: Path, vfs: str | None, *, write: bool = False) -> Iterator[apsw.VFSFile]:
+    """Open a journal file below SQLite. Raises apsw.Error.
+
+    It goes through SQLite's file layer because closing a descriptor of our own would drop the
+    POSIX locks that a connection of this process holds on the same file.
+    """
+    kind = apsw.SQLITE_OPEN_WAL if path.name.endswith("-wal") else apsw.SQLITE_OPEN_MAIN_DB
+    mode = apsw.SQLITE_OPEN_READWRITE if write else apsw.SQLITE_OPEN_READONLY
+    file = apsw.VFSFile(vfs or "", str(path), [kind | mode, 0])
+    try:
+        yield file
+    finally:
+        file.xClose()
+
+
+def write_again(path: Path, vfs: str | None) -> None:
+    """Write a file over itself and sync it. Raises apsw.Error.
+
+    After a failed fsync the kernel may hold pages that it calls clean and that never reached the
+    disk; a second fsync would say yes without writing them. Only writing makes them dirty again.
+    """
+    if not path.exists():
+        return
+    with raw_file(path, vfs, write=True) as file:
+        size = file.xFileSize()
+        for start in range(0, size, _COPY_BYTES):
+            file.xWrite(file.xRead(min(_COPY_BYTES, size - start), start), start)
+        file.xSync(apsw.SQLITE_SYNC_FULL)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Put a small file in place so that it is there whole or not at all. Raises OSError."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)

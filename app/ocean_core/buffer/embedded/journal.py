@@ -1,0 +1,268 @@
+"""The embedded journal as the rest of the ingest process sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import apsw
+
+from ocean_core.buffer.embedded.failures import translate
+from ocean_core.buffer.embedded.settings import JournalSettings, JournalTuning
+from ocean_core.buffer.embedded.store import JournalStore, find_receipt
+from ocean_core.buffer.embedded.writer import Callbacks, JournalWriter, Task, Waiting
+from ocean_core.buffer.port import BufferState, IdRange
+from ocean_core.model.errors import (
+    BufferFullError,
+    IdempotencyMismatchError,
+    OceanError,
+    StoreCorruptError,
+)
+from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
+
+__all__ = ["EmbeddedJournal", "JournalSettings", "JournalTuning"]
+
+T = TypeVar("T")
+
+_QUEUE_RETRY_AFTER_S = 1
+_ROW_BYTES = 24
+_REQUEST_BYTES = 512
+_SERIES_BYTES = 160
+_LOOKUPS_WAITING_MAX = 1024
+
+
+def _ignore_state(state: BufferState, reason: str) -> None:
+    del state, reason
+
+
+def _ignore_commit(head_id: int) -> None:
+    del head_id
+
+
+class EmbeddedJournal:
+    """Durable buffer of readings in ``journal.db``; an IngestBuffer. Use it on one event loop."""
+
+    def __init__(
+        self,
+        settings: JournalSettings,
+        *,
+        on_commit: Callable[[int], None] = _ignore_commit,
+        on_state: Callable[[BufferState, str], None] = _ignore_state,
+    ) -> None:
+        self._settings = settings
+        self._on_commit = on_commit
+        self._on_state = on_state
+        self._writer: JournalWriter | None = None
+        self._lookups = 0
+
+    async def open(self) -> None:
+        """Start the writer thread; return when the journal is usable.
+
+        A damaged journal is salvaged first. With a full or failing disk it returns too: the state
+        is FAILED then, requests are refused, and the journal goes on by itself once it can.
+        Raises StoreVersionError if the file is that of a newer version.
+        """
+        assert self._writer is None, "open once"
+        loop = asyncio.get_running_loop()
+        self._writer = JournalWriter(
+            self._settings, Callbacks(loop, self._on_state, self._on_commit)
+        )
+        await self._writer.start()
+
+    async def close(self) -> None:
+        """Store what is queued, checkpoint, close the file. Afterwards appends are refused."""
+        if self._writer is not None:
+            await self._writer.close()
+
+    @property
+    def _open_writer(self) -> JournalWriter:
+        assert self._writer is not None, "the journal is not open"
+        return self._writer
+
+    @property
+    def state(self) -> BufferState:
+        """Whether readings can be taken now."""
+        return BufferState.OPENING if self._writer is None else self._writer.state
+
+    @property
+    def failure(self) -> OceanError | None:
+        """Why the journal is not READY; None while it is."""
+        return None if self._writer is None else self._writer.failure
+
+    @property
+    def head_id(self) -> int:
+        """Id of the last durable reading, 0 if there is none."""
+        return 0 if self._writer is None else self._writer.head_id
+
+    @property
+    def epoch(self) -> str:
+        """Identity of the id sequence (a UUID), empty before the journal was open."""
+        return "" if self._writer is None else self._writer.epoch
+
+    def missing_ranges(self) -> tuple[IdRange, ...]:
+        """Return the acknowledged ids that are known to be lost, in order."""
+        return () if self._writer is None else self._writer.missing
+
+    async def append(self, intake: Intake, idempotency: IdempotencyKey | None = None) -> Receipt:
+        """Make a request durable and return its receipt; see ``IngestBuffer.append``."""
+        writer = self._open_writer
+        cost = _cost(intake)
+        problem: OceanError
+        if writer.has_room(cost):
+            future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+            since = self._settings.clock.monotonic()
+            try:
+                writer.put(Waiting(intake, idempotency, cost, future, since))
+            except OceanError as error:
+                problem = error
+            else:
+                return await future
+        else:
+            problem = BufferFullError(
+                "more requests wait for the disk than may", retry_after_s=_QUEUE_RETRY_AFTER_S
+            )
+        # A repeat needs no room: what it repeats is stored already.
+        found = None if idempotency is None else await self._lookup_if_possible(idempotency)
+        if found is None:
+            raise problem
+        return found
+
+    async def _lookup_if_possible(self, key: IdempotencyKey) -> Receipt | None:
+        if self.state is BufferState.CLOSED or self._lookups >= _LOOKUPS_WAITING_MAX:
+            return None
+        return await self.lookup(key)
+
+    async def lookup(self, idempotency: IdempotencyKey) -> Receipt | None:
+        """Return the receipt kept for a key, or None; see ``IngestBuffer.lookup``.
+
+        While the journal is FAILED, None may also mean that it could not be read.
+        """
+        self._lookups += 1
+        try:
+            return await self._on_thread(partial(self._look_up, idempotency))
+        finally:
+            self._lookups -= 1
+
+    def _look_up(self, key: IdempotencyKey, store: JournalStore | None) -> Receipt | None:
+        if store is not None:
+            return store.lookup(key)
+        return _peek(self._settings, key, self.head_id)
+
+    async def trim(self, up_to_id: int) -> None:
+        """Delete whole blocks up to an id, in small transactions between those of requests.
+
+        Raises BufferUnavailableError, DiskFullError or StoreIOError.
+        """
+        done = False
+        while not done:
+            done = await self._on_thread(partial(self._trim_some, up_to_id))
+
+    def _trim_some(self, up_to_id: int, store: JournalStore | None) -> bool:
+        if store is None:
+            raise self._open_writer.refusal()
+        return store.trim(up_to_id)
+
+    def report_damage(self, ranges: Sequence[IdRange]) -> None:
+        """Tell that readers found these ids unreadable or absent. From any thread; returns at once.
+
+        Each is read again; what is damaged for the writer too is noted as missing and taken out
+        of the way.
+        """
+        self._quietly(partial(self._note_damage, tuple(ranges)))
+
+    def _note_damage(self, ranges: tuple[IdRange, ...], store: JournalStore | None) -> None:
+        if store is not None and store.record_damage(ranges, "damaged block"):
+            self._open_writer.note_missing(store)
+
+    def report_corruption(self, reason: str) -> None:
+        """Tell that a reader could not read the file (StoreCorruptError). From any thread.
+
+        The writer reads the whole file; if it is damaged, it is salvaged.
+        """
+        self._quietly(partial(self._require_sound, reason))
+
+    def _require_sound(self, reason: str, store: JournalStore | None) -> None:
+        if store is not None:
+            try:
+                store.require_sound()
+            except (apsw.Error, StoreCorruptError) as error:
+                self._open_writer.note_damage(f"{reason}; {error}")
+                raise StoreCorruptError(f"{reason}; {error}") from error
+
+    def retry_now(self) -> None:
+        """After a failure: try again at once, for example because space was freed."""
+        self._open_writer.retry_now()
+
+    async def settled(self) -> None:
+        """Return when the writer has done what was reported to it before; for tests and commands."""
+        await self._on_thread(lambda _store: None)
+
+    def _quietly(self, task: Task) -> None:
+        try:
+            self._open_writer.put_task(task)
+        except OceanError as error:
+            self._settings.log.debug("buffer.failed", reason=error.detail)
+
+    async def _on_thread(self, work: Callable[[JournalStore | None], T]) -> T:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def task(store: JournalStore | None) -> None:
+            try:
+                result = work(store)
+            except (OceanError, apsw.Error) as error:
+                problem = translate(error, None if store is None else store.db)
+                loop.call_soon_threadsafe(_fail, future, problem)
+                # Of what is no fault of the file the writer need not know.
+                if store is not None and not isinstance(error, IdempotencyMismatchError):
+                    raise
+            else:
+                loop.call_soon_threadsafe(_settle, future, result)
+
+        self._open_writer.put_task(task)
+        return await future
+
+
+def _settle(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[T], problem: OceanError) -> None:
+    if not future.done():
+        future.set_exception(problem)
+
+
+def _peek(settings: JournalSettings, key: IdempotencyKey, acked_id: int) -> Receipt | None:
+    """Look a key up while the journal is not open for writing.
+
+    Only receipts up to the last acknowledged id count: what a failed fsync left behind it may not
+    be on the disk.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY
+    try:
+        db = apsw.Connection(str(settings.path), flags=flags, vfs=settings.vfs)
+        try:
+            if settings.exclusive:
+                db.pragma("locking_mode", "EXCLUSIVE")
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            found = find_receipt(db, key)
+        finally:
+            db.close()
+    except (apsw.Error, StoreCorruptError):
+        return None
+    if found is None or max(found.first_reading_id, found.first_event_id) > acked_id:
+        return None
+    return found
+
+
+def _cost(intake: Intake) -> int:
+    cost = _REQUEST_BYTES
+    if intake.readings is not None:
+        cost += _ROW_BYTES * len(intake.readings) + _SERIES_BYTES * len(intake.readings.series)
+    if intake.events is not None:
+        cost += _ROW_BYTES * len(intake.events) + _SERIES_BYTES * len(intake.events.series)
+        cost += sum(map(len, intake.events.payload))
+    return cost

@@ -1,0 +1,306 @@
+"""Opening the journal in whatever state it was left: finish, save, check, continue behind it.
+
+The order matters: first what a former salvage left to finish, then what the WAL hides (SQLite
+would overwrite it), then SQLite itself; last the checks that decide which id comes next.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+import apsw
+import msgspec
+
+from ocean_core.buffer.embedded import schema
+from ocean_core.buffer.embedded.failures import translate
+from ocean_core.buffer.embedded.files import (
+    JournalFiles,
+    size_of,
+    sync_directory,
+    write_again,
+)
+from ocean_core.buffer.embedded.rows import (
+    PUT_BLOCK_BACK,
+    PUT_KEY_BACK,
+    INSERT_MISSING,
+    gaps,
+    subtract,
+    unpack_keys,
+)
+from ocean_core.buffer.embedded.salvage import (
+    Hidden,
+    SalvageInput,
+    discard_copy,
+    finish_swap,
+    keep_hidden,
+    kept_hidden,
+    salvage,
+)
+from ocean_core.buffer.embedded.settings import JournalSettings
+from ocean_core.buffer.embedded.store import JournalStore, is_whole
+from ocean_core.buffer.mark import Mark, read_mark
+from ocean_core.buffer.port import IdRange
+from ocean_core.model.errors import OceanError, StoreCorruptError
+
+_BLOCKS_VERIFIED: Final = 8
+_BLOCKS_SCANNED: Final = 1024
+_CACHE_PAGES: Final = 2000
+_WAL_KEPT_FACTOR: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What this process knows of the journal from having written it."""
+
+    epoch: str
+    acked_id: int
+
+
+def open_store(
+    settings: JournalSettings, *, known: Known | None = None, damaged: str | None = None
+) -> JournalStore:
+    """Open, repair and verify the journal.
+
+    With ``known``, blocks beyond its id are removed: they were never acknowledged and their
+    clients were told so. ``damaged`` (a reason) asks for a salvage
+    without a first try. Raises StoreVersionError, DiskFullError, StoreIOError,
+    BufferUnavailableError, or StoreCorruptError if even the salvaged file cannot be used.
+    """
+    files = JournalFiles(settings.path)
+    try:
+        finish_swap(files, settings.clock.now_us())
+        discard_copy(files)
+        if known is not None:
+            write_again(files.wal, settings.vfs)
+        if damaged is None and not size_of(files.main) and size_of(files.wal):
+            damaged = "journal.db is gone, its WAL is not"
+        if damaged is None:
+            try:
+                keep_hidden(files, settings.vfs)
+                return _open_checked(settings, files, known)
+            except StoreCorruptError as error:
+                damaged = error.detail
+        _salvage(settings, files, damaged, known)
+        return _open_checked(settings, files, known)
+    except (apsw.Error, OSError) as error:
+        raise translate(error) from error
+
+
+def _salvage(
+    settings: JournalSettings, files: JournalFiles, reason: str, known: Known | None
+) -> None:
+    settings.log.error("buffer.damaged", file=files.main.name, reason=reason)
+    report = salvage(
+        SalvageInput(
+            files=files,
+            vfs=settings.vfs,
+            mark=_mark(settings),
+            new_epoch=known.epoch if known is not None else _new_epoch(settings),
+            now_us=settings.clock.now_us(),
+            floor_id=known.acked_id if known is not None else 0,
+            faults=settings.faults,
+        )
+    )
+    settings.log.warning(
+        "buffer.salvaged", blocks=report.blocks, readings=report.readings,
+        missing=sum(item.count for item in report.missing),
+    )  # fmt: skip
+
+
+def _mark(settings: JournalSettings) -> Mark | None:
+    return None if settings.mark_path is None else read_mark(settings.mark_path)
+
+
+def _new_epoch(settings: JournalSettings) -> str:
+    return str(uuid.UUID(bytes=settings.random_bytes(16), version=4))
+
+
+def _open_checked(
+    settings: JournalSettings, files: JournalFiles, known: Known | None
+) -> JournalStore:
+    schema.check_header(files.main, settings.vfs)
+    db = apsw.Connection(str(files.main), vfs=settings.vfs)
+    try:
+        _configure(db, settings)
+        mark = _mark(settings)
+        is_new = not db.pragma("schema_version")
+        if is_new:
+            schema.create(db, (known or mark).epoch if known or mark else _new_epoch(settings))
+        else:
+            schema.check_tables(db)
+        os.chmod(files.main, 0o600)  # noqa: PTH101 - one call, no object
+        sync_directory(files.main.parent)
+        store = JournalStore(db, files, settings, _epoch_of(db))
+        if known is not None and known.epoch != store.epoch:
+            known = None
+        _continue_behind(store, settings, files, mark, known)
+    except apsw.SQLError as error:
+        # The statements are right, so the tables are not what they claim to be.
+        db.close(force=True)
+        raise StoreCorruptError(f"journal: {error}") from error
+    except (apsw.Error, OceanError, OSError) as error:
+        translated = translate(error, db)
+        db.close(force=True)
+        raise translated from error
+    return store
+
+
+def _configure(db: apsw.Connection, settings: JournalSettings) -> None:
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    db.set_busy_timeout(settings.tuning.busy_timeout_ms)
+    if settings.exclusive:
+        db.pragma("locking_mode", "EXCLUSIVE")
+    db.pragma("page_size", 4096)
+    # Only takes effect on a file without tables, and must come before the first write.
+    db.pragma("auto_vacuum", 2)
+    if db.pragma("journal_mode", "WAL") != "wal":
+        raise StoreCorruptError("the journal cannot be switched to WAL")
+    db.pragma("synchronous", "FULL" if settings.durability == "fsync" else "NORMAL")
+    db.pragma("journal_size_limit", _WAL_KEPT_FACTOR * settings.tuning.wal_pages_max * 4096)
+    db.pragma("cache_size", _CACHE_PAGES)
+    db.pragma("temp_store", "MEMORY")
+    db.wal_autocheckpoint(0)
+
+
+def _epoch_of(db: apsw.Connection) -> str:
+    epoch = db.execute("SELECT value FROM meta WHERE key = 'epoch'").get
+    try:
+        return str(uuid.UUID(epoch))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreCorruptError("the journal has no epoch") from error
+
+
+def _continue_behind(
+    store: JournalStore,
+    settings: JournalSettings,
+    files: JournalFiles,
+    mark: Mark | None,
+    known: Known | None,
+) -> None:
+    """Bring back what was hidden, note what is missing, decide which id comes next."""
+    db = store.db
+    acked_id = None if known is None else known.acked_id
+    store.trimmed = _meta_integer(db, "trimmed")
+    store.missing = [
+        IdRange(first, last)
+        for first, last in db.execute("SELECT first_id, last_id FROM missing ORDER BY first_id")
+    ]
+    if acked_id is not None:
+        _forget_unacknowledged(db, acked_id)
+    hidden = kept_hidden(files)
+    db.execute("BEGIN IMMEDIATE")
+    if hidden is not None:
+        _put_back(db, hidden, store.trimmed, acked_id)
+    last = _last_id(db)
+    bounds = [last, store.trimmed, _meta_integer(db, "high_water"), acked_id or 0]
+    bounds += [item.last for item in store.missing[-1:]]
+    bounds += [mark.id] if mark is not None and mark.epoch == store.epoch else []
+    if acked_id is None and hidden is not None:
+        bounds.append(_claimed_end(hidden, last))
+    store.next_id = 1 + max(bounds)
+    if last < _meta_integer(db, "high_water") or (acked_id or 0) > last:
+        # The newest blocks should be there and are not: is it the file or only our view of it?
+        _explain_short_end(store, last)
+    lost = _find_gaps(store, everything=hidden is not None)
+    now_us = settings.clock.now_us()
+    for item in lost:
+        db.execute(INSERT_MISSING, (item.first, item.last, now_us, "not in the journal"))
+    db.execute("COMMIT")
+    store.missing = sorted([*store.missing, *lost], key=lambda item: item.first)
+    _verify_newest(store)
+    # What was brought back, and frames that were perhaps never synced, must not stay in the WAL.
+    if not store.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE):
+        store.checkpoint()
+    if known is not None:
+        store.probe()
+    if hidden is not None or files.hidden.exists():
+        files.hidden.unlink()
+        settings.log.warning(
+            "buffer.salvaged", blocks=len(hidden.blocks) if hidden else 0, from_file=files.wal.name
+        )
+
+
+def _meta_integer(db: apsw.Connection, key: str) -> int:
+    value = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).get
+    if not isinstance(value, int):
+        raise StoreCorruptError(f"the journal has no {key}")
+    return value
+
+
+def _last_id(db: apsw.Connection) -> int:
+    row = db.execute("SELECT id, count FROM telemetry_buffer ORDER BY id DESC LIMIT 1").fetchone()
+    return 0 if row is None else row[0] + row[1] - 1
+
+
+def _forget_unacknowledged(db: apsw.Connection, acked_id: int) -> None:
+    """Remove what a failed commit left behind: its clients were told that it failed."""
+    db.execute("BEGIN IMMEDIATE")
+    rows = db.execute("SELECT keys FROM telemetry_buffer WHERE id > ?", (acked_id,)).fetchall()
+    for (keys,) in rows:
+        for key in unpack_keys(keys):
+            drop = "DELETE FROM idempotency WHERE scope = ? AND key = ? AND receipt = ?"
+            db.execute(drop, (key.scope, key.key, key.receipt))
+    db.execute("DELETE FROM telemetry_buffer WHERE id > ?", (acked_id,))
+    db.execute("COMMIT")
+
+
+def _put_back(db: apsw.Connection, hidden: Hidden, trimmed: int, acked_id: int | None) -> None:
+    for row in hidden.blocks:
+        unwanted = row.last_id <= trimmed or (acked_id is not None and row.id > acked_id)
+        nearest = db.execute(
+            "SELECT id + count > ? FROM telemetry_buffer WHERE id <= ? ORDER BY id DESC LIMIT 1",
+            (row.id, row.last_id),
+        ).get
+        if unwanted or nearest:
+            continue
+        db.execute(PUT_BLOCK_BACK, msgspec.structs.astuple(row))
+        for key in unpack_keys(row.keys):
+            db.execute(PUT_KEY_BACK, msgspec.structs.astuple(key))
+
+
+def _claimed_end(hidden: Hidden, last: int) -> int:
+    """Return the last id of unreadable blocks that directly follow the last readable one."""
+    sizes: dict[int, int] = {}
+    for first, count in hidden.claims:
+        sizes[first] = min(count, sizes.get(first, count))
+    while last + 1 in sizes:
+        last += sizes[last + 1]
+    return last
+
+
+def _explain_short_end(store: JournalStore, last: int) -> None:
+    known = [*store.missing, IdRange(1, store.trimmed)] if store.trimmed else store.missing
+    if subtract([IdRange(last + 1, store.head_id)], known):
+        store.require_sound()
+
+
+def _find_gaps(store: JournalStore, *, everything: bool) -> list[IdRange]:
+    """Return ids that no block holds and that are not accounted for yet.
+
+    A start looks at the newest blocks only; the scrub of the analytics process sees the rest.
+    """
+    rows: Iterable[tuple[int, int]]
+    newest = "SELECT id, count FROM telemetry_buffer ORDER BY id DESC LIMIT ?"
+    rows = store.db.execute(newest, (-1 if everything else _BLOCKS_SCANNED,)).fetchall()[::-1]
+    complete = everything or len(rows) < _BLOCKS_SCANNED
+    expected = store.trimmed + 1 if complete else rows[0][0]
+    return subtract(gaps(chain(rows, [(store.next_id, 1)]), expected), store.missing)
+
+
+def _verify_newest(store: JournalStore) -> None:
+    rows = store.db.execute(
+        "SELECT id, count, data FROM telemetry_buffer ORDER BY id DESC LIMIT ?", (_BLOCKS_VERIFIED,)
+    ).fetchall()
+    damaged = [
+        IdRange(first, first + count - 1)
+        for first, count, data in rows
+        if not is_whole(first, count, data)
+    ]
+    if damaged:
+        store.record_damage(damaged, "damaged block")

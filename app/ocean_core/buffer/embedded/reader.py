@@ -1,0 +1,177 @@
+"""Reading the journal from the mover's process, beside the writer and never in its way.
+
+Read-only, never checkpoints, and no transaction stays open between two calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import apsw
+
+from ocean_core.buffer.embedded.files import identity_of
+from ocean_core.buffer.embedded.rows import subtract, whole_block
+from ocean_core.buffer.port import BlockBatch, IdRange
+from ocean_core.model.block import Block
+from ocean_core.model.errors import BufferUnavailableError, OceanError, StoreCorruptError
+
+_SCRUB_ROWS: Final = 100_000
+_BUSY_MS: Final = 250
+
+_BLOCKS_AFTER: Final = "SELECT id, count, data FROM telemetry_buffer WHERE id > ? ORDER BY id"
+_LAST: Final = "SELECT id + count - 1 FROM telemetry_buffer ORDER BY id DESC LIMIT 1"
+_FIRST: Final = "SELECT id FROM telemetry_buffer ORDER BY id LIMIT 1"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubStep:
+    """All blocks up to ``up_to_id`` were read; ``damaged`` names the ids that were not whole."""
+
+    up_to_id: int
+    damaged: list[IdRange]
+
+
+class JournalReader:
+    """A BlockSource over ``journal.db``. Belongs to one thread."""
+
+    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+        """Open the journal. Raises BufferUnavailableError or StoreCorruptError."""
+        self._path = path
+        self._vfs = vfs
+        self._db: apsw.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._epoch = ""
+        self._guarded(lambda _db: None)
+
+    @property
+    def epoch(self) -> str:
+        """Identity of this buffer's id sequence (a UUID). May change when the file is replaced."""
+        return self._epoch
+
+    def last_id(self) -> int:
+        """Id of the last durable reading, 0 if there is none."""
+        return int(self._guarded(lambda db: db.execute(_LAST).get) or 0)
+
+    def first_id(self) -> int:
+        """Id of the first reading still kept, 0 if there is none."""
+        return int(self._guarded(lambda db: db.execute(_FIRST).get) or 0)
+
+    def read_after(self, after_id: int, *, rows_max: int) -> BlockBatch:
+        """Return whole blocks after ``after_id``; see ``BlockSource.read_after``.
+
+        Ids that should be there and are not count as damaged too, unless the journal already
+        notes them as missing or trimmed.
+        """
+        return self._guarded(lambda db: _read_after(db, after_id, rows_max))
+
+    def verify_blocks(self, after_id: int = 0) -> Iterator[ScrubStep]:
+        """Check every block's CRC in small steps; whoever asks decides on the pace.
+
+        What it names as damaged belongs into ``EmbeddedJournal.report_damage``. Raises as
+        ``read_after`` does.
+        """
+        while True:
+            batch = self.read_after(after_id, rows_max=_SCRUB_ROWS)
+            if batch.next_after_id == after_id:
+                return
+            after_id = batch.next_after_id
+            yield ScrubStep(after_id, batch.damaged)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._db is not None:
+            self._db.close(force=True)
+            self._db = None
+
+    def _guarded(self, work: Callable[[apsw.Connection], T]) -> T:
+        try:
+            return work(self._current())
+        except (OceanError, apsw.Error, OSError) as error:
+            self.close()
+            raise _translated(error) from error
+
+    def _current(self) -> apsw.Connection:
+        """Return the connection, made anew if a salvage has replaced the file."""
+        identity = identity_of(self._path)
+        if self._db is not None and identity == self._identity:
+            return self._db
+        self.close()
+        if identity is None:
+            raise BufferUnavailableError("journal.db is not there")
+        db = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY, vfs=self._vfs)
+        self._db = db
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        db.set_busy_timeout(_BUSY_MS)
+        db.pragma("query_only", 1)
+        epoch = db.execute("SELECT value FROM meta WHERE key = 'epoch'").get
+        if not isinstance(epoch, str):
+            raise StoreCorruptError("the journal has no epoch")
+        self._epoch = epoch
+        self._identity = identity
+        return db
+
+
+def _translated(error: Exception) -> OceanError:
+    if isinstance(error, OceanError):
+        return error
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.IOError):
+        return StoreCorruptError(f"journal: {error}")
+    # Not yet created, just being replaced, or locked for a moment.
+    return BufferUnavailableError(f"journal: {error}")
+
+
+def _read_after(db: apsw.Connection, after_id: int, rows_max: int) -> BlockBatch:
+    blocks: list[Block] = []
+    damaged: list[IdRange] = []
+    rows = 0
+    position = after_id
+    found = db.execute(_BLOCKS_AFTER, (after_id,))
+    try:
+        for first, count, data in found:
+            if blocks and rows + count > rows_max:
+                break
+            if not isinstance(first, int) or first <= position:
+                raise StoreCorruptError("journal: blocks overlap or are out of order")
+            block = whole_block(data)
+            is_good = block is not None and block.first_id == first and block.count == count
+            if first > position + 1:
+                damaged += _unexplained(db, IdRange(position + 1, first - 1))
+            if is_good and block is not None:
+                blocks.append(block)
+                rows += count
+                position = block.last_id
+            else:
+                last = _plausible_last(db, first, count)
+                damaged.append(IdRange(first, last))
+                position = last
+            if rows >= rows_max:
+                break
+    finally:
+        # Ends the read transaction, so that the writer can reuse its WAL.
+        found.close()
+    return BlockBatch(blocks, position, damaged)
+
+
+def _unexplained(db: apsw.Connection, gap: IdRange) -> list[IdRange]:
+    known = [
+        IdRange(first, last)
+        for first, last in db.execute(
+            "SELECT first_id, last_id FROM missing WHERE first_id <= ? AND last_id >= ?",
+            (gap.last, gap.first),
+        )
+    ]
+    trimmed = db.execute("SELECT value FROM meta WHERE key = 'trimmed'").get
+    return subtract([gap], [*known, IdRange(0, int(trimmed or 0))])
+
+
+def _plausible_last(db: apsw.Connection, first: int, count: object) -> int:
+    """Return the last id of a damaged block: up to the next one, whatever its row says."""
+    following = db.execute("SELECT id FROM telemetry_buffer WHERE id > ? LIMIT 1", (first,)).get
+    if isinstance(following, int):
+        return following - 1
+    return first + count - 1 if isinstance(count, int) and 1 <= count <= 10**6 else first

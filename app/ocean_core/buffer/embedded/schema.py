@@ -1,0 +1,76 @@
+"""Making the journal's tables, and telling whether those of a file are what was made."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from ocean_core.buffer.embedded.files import raw_file, size_of
+from ocean_core.buffer.embedded.rows import SET_META
+from ocean_core.buffer.embedded.wal import PAGE_BYTES
+from ocean_core.model.errors import StoreCorruptError, StoreVersionError
+
+FORMAT_VERSION: Final = 1
+META_INTEGERS: Final = ("format_version", "high_water", "trimmed")
+
+# What the file's header says at these places: page size, no reserved bytes, and three constants.
+# SQLite would believe a damaged value.
+_FIXED_HEADER: Final = {16: PAGE_BYTES >> 8, 17: 0, 20: 0, 21: 64, 22: 32, 23: 32}
+
+_SCHEMA_ROWS: Final = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY rowid"
+
+
+def create(db: apsw.Connection, epoch: str) -> None:
+    """Make the tables in an empty file, in one transaction."""
+    db.pragma("page_size", PAGE_BYTES)
+    db.pragma("auto_vacuum", 2)
+    db.execute("BEGIN IMMEDIATE")
+    db.execute(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
+    db.pragma("user_version", FORMAT_VERSION)
+    rows = [("epoch", epoch), ("format_version", FORMAT_VERSION), ("high_water", 0), ("trimmed", 0)]
+    db.executemany(SET_META, rows)
+    db.execute("COMMIT")
+
+
+@cache
+def _expected() -> list[tuple[Any, ...]]:
+    with_tables = apsw.Connection(":memory:")
+    create(with_tables, "")
+    rows = list(with_tables.execute(_SCHEMA_ROWS))
+    with_tables.close()
+    return rows
+
+
+def check_header(path: Path, vfs: str | None) -> None:
+    """Look at the constant bytes of the file's header. Raises StoreCorruptError."""
+    if not size_of(path):
+        return
+    with raw_file(path, vfs) as file:
+        head = file.xRead(100, 0)
+    if len(head) < 100 or head[:16] != b"SQLite format 3\0":
+        raise StoreCorruptError(f"{path.name}: this is no SQLite file")
+    if head[18] not in {1, 2} or head[19] not in {1, 2}:
+        raise StoreCorruptError(f"{path.name}: the header names no known journal mode")
+    if any(head[at] != value for at, value in _FIXED_HEADER.items()):
+        raise StoreCorruptError(f"{path.name}: the header of the file is damaged")
+
+
+def check_tables(db: apsw.Connection) -> None:
+    """Compare version and tables. Raises StoreVersionError or StoreCorruptError."""
+    version = db.pragma("user_version")
+    if version != FORMAT_VERSION:
+        noted = db.execute("SELECT value FROM meta WHERE key = 'format_version'").get
+        # Two witnesses, because a damaged byte must not look like a newer version.
+        if noted == version and isinstance(version, int) and version > FORMAT_VERSION:
+            raise StoreVersionError(
+                f"the journal has format {version}; this executable knows {FORMAT_VERSION}"
+            )
+        raise StoreCorruptError(f"the journal claims format {version}, its meta table {noted}")
+    if list(db.execute(_SCHEMA_ROWS)) != _expected():
+        raise StoreCorruptError("the tables of the journal are not those it was made with")
+    if db.pragma("auto_vacuum") != 2 or db.pragma("encoding") != "UTF-8":
+        raise StoreCorruptError("the header of the journal is damaged")

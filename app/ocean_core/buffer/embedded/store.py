@@ -1,0 +1,346 @@
+"""The journal's file in use: one connection that writes and checkpoints.
+
+Belongs to the writer thread alone. After any error the object is worthless: close it and open
+another one (``opening.open_store``), because SQLite's picture of the file may be wrong then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import apsw
+import msgspec
+
+from ocean_core.buffer.embedded.files import JournalFiles, identity_of
+from ocean_core.buffer.embedded.group import GroupPlan, Placement
+from ocean_core.buffer.embedded.rows import (
+    ADD_BLOCK,
+    INSERT_MISSING,
+    SET_META,
+    KeyRow,
+    subtract,
+    whole_block,
+)
+from ocean_core.buffer.embedded.settings import JournalSettings
+from ocean_core.buffer.port import IdRange
+from ocean_core.model.errors import (
+    IdempotencyMismatchError,
+    OceanError,
+    StoreCorruptError,
+    StoreIOError,
+)
+from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
+
+_FIND_KEY: Final = "SELECT digest, receipt FROM idempotency WHERE scope = ? AND key = ?"
+_PUT_KEY: Final = (
+    "INSERT OR REPLACE INTO idempotency (scope, key, digest, created_us, receipt) "
+    "VALUES (?, ?, ?, ?, ?)"
+)
+_DROP_OLDEST: Final = (
+    "DELETE FROM idempotency WHERE (scope, key) IN (SELECT scope, key FROM idempotency "
+    "WHERE created_us < ? ORDER BY created_us LIMIT ?)"
+)
+_PURGE_STEP: Final = 256
+_TRIM_STEP: Final = 500
+_SET_ASIDE_MAX: Final = 64
+_NO_TIME: Final = 2**62
+
+_encoder = msgspec.msgpack.Encoder()
+_receipts = msgspec.msgpack.Decoder(Receipt)
+
+
+class Request(Protocol):
+    """A request as the store sees it."""
+
+    @property
+    def intake(self) -> Intake:
+        """The rows."""
+        ...
+
+    @property
+    def key(self) -> IdempotencyKey | None:
+        """The retry marker."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a transaction did: one outcome per request, in order."""
+
+    outcomes: list[Receipt | OceanError]
+    rows: int
+    block_bytes: int
+    keys_evicted: int
+
+
+class JournalStore:
+    """The open journal."""
+
+    def __init__(
+        self, db: apsw.Connection, files: JournalFiles, settings: JournalSettings, epoch: str
+    ) -> None:
+        self.db = db
+        self.epoch = epoch
+        self.next_id = 1
+        self.trimmed = 0
+        self.missing: list[IdRange] = []
+        self.wal_pages = 0
+        self._files = files
+        self._settings = settings
+        self._high_water = 0
+        self._identity = (identity_of(files.main), identity_of(files.wal))
+        self._keys = int(db.execute("SELECT count(*) FROM idempotency").get)
+        self._purged_at = float("-inf")
+        db.set_wal_hook(self._on_wal)
+
+    def _on_wal(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    @property
+    def head_id(self) -> int:
+        """Id of the last durable reading."""
+        return self.next_id - 1
+
+    # --- requests ---
+
+    def commit(self, requests: Sequence[Request]) -> Committed:
+        """Make a group durable. Raises apsw.Error or OceanError; nothing is acknowledged then."""
+        settings = self._settings
+        now_us = settings.clock.now_us()
+        plan = GroupPlan(self.next_id, now_us, settings.random_bytes)
+        db = self.db
+        db.execute("BEGIN IMMEDIATE")
+        outcomes, placed = self._place(requests, plan)
+        plan.seal()
+        new_keys: list[KeyRow] = []
+        for i, placement in placed.items():
+            receipt = placement.receipt(requests[i].intake, now_us)
+            outcomes[i] = receipt
+            key = requests[i].key
+            if key is not None:
+                encoded = _encoder.encode(receipt)
+                row = KeyRow(key.scope, key.key, key.digest, now_us, encoded)
+                placement.keep(row)
+                new_keys.append(row)
+        rows = plan.rows()
+        db.executemany(ADD_BLOCK, map(msgspec.structs.astuple, rows))
+        db.executemany(_PUT_KEY, map(msgspec.structs.astuple, new_keys))
+        keys = self._keys + len(new_keys)
+        evicted, purged = self._drop_keys(keys, now_us) if new_keys else (0, 0)
+        settings.faults.hit("journal.before_commit")
+        db.execute("COMMIT")
+        self._require_in_place()
+        settings.faults.hit("journal.after_commit")
+        added = plan.next_id - self.next_id
+        self.next_id = plan.next_id
+        self._keys = keys - evicted - purged
+        done = [_outcome(outcome, outcomes) for outcome in outcomes]
+        return Committed(done, added, sum(len(row.data) for row in rows), evicted)
+
+    def _place(
+        self, requests: Sequence[Request], plan: GroupPlan
+    ) -> tuple[list[Receipt | OceanError | int | None], dict[int, Placement]]:
+        """Sort out repeats; put the rest into the plan.
+
+        An outcome that is a number names the request of this group whose receipt it shares.
+        """
+        outcomes: list[Receipt | OceanError | int | None] = [None] * len(requests)
+        placed: dict[int, Placement] = {}
+        first_use: dict[tuple[str, str], tuple[int, bytes]] = {}
+        for i, request in enumerate(requests):
+            key = request.key
+            if key is not None:
+                name = key.scope, key.key
+                earlier = first_use.get(name)
+                if earlier is not None:
+                    outcomes[i] = earlier[0] if earlier[1] == key.digest else _mismatch(key)
+                    continue
+                try:
+                    outcomes[i] = self.lookup(key)
+                except IdempotencyMismatchError as error:
+                    outcomes[i] = error
+                if outcomes[i] is not None:
+                    continue
+                first_use[name] = i, key.digest
+            placed[i] = plan.add(request.intake)
+        return outcomes, placed
+
+    def lookup(self, key: IdempotencyKey) -> Receipt | None:
+        """Return the receipt kept for a key. Raises IdempotencyMismatchError."""
+        return find_receipt(self.db, key)
+
+    def _drop_keys(self, keys: int, now_us: int) -> tuple[int, int]:
+        """Forget keys beyond the bound, and now and then those that are old enough."""
+        settings = self._settings
+        evicted = purged = 0
+        excess = keys - settings.idempotency_keys_max
+        if excess > 0:
+            self.db.execute(_DROP_OLDEST, (_NO_TIME, excess))
+            evicted = self.db.changes()
+        if settings.clock.monotonic() - self._purged_at >= settings.tuning.purge_every_s:
+            oldest_us = now_us - settings.idempotency_kept_s * 1_000_000
+            self.db.execute(_DROP_OLDEST, (oldest_us, _PURGE_STEP))
+            purged = self.db.changes()
+            # A full step means that more are waiting: go on with the next group.
+            if purged < _PURGE_STEP:
+                self._purged_at = settings.clock.monotonic()
+        return evicted, purged
+
+    def _require_in_place(self) -> None:
+        """Make sure that what was just synced is what the next start will find."""
+        found = identity_of(self._files.main), identity_of(self._files.wal)
+        if self._identity[1] is None:
+            self._identity = self._identity[0], found[1]
+        if found != self._identity:
+            raise StoreIOError("the journal's files were removed or replaced while in use")
+
+    # --- upkeep ---
+
+    def checkpoint(self, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> bool:
+        """Copy the WAL into the file; False if a reader was in the way. Raises apsw.Error."""
+        self._note_high_water()
+        self._settings.faults.hit("journal.before_checkpoint")
+        try:
+            total, copied = self.db.wal_checkpoint(mode=mode)
+        except apsw.BusyError:
+            return False
+        self._settings.faults.hit("journal.after_checkpoint")
+        if total == copied:
+            self.wal_pages = 0
+        return total == copied
+
+    def _note_high_water(self) -> None:
+        # Once per checkpoint: from then on the loss of the newest blocks cannot go unnoticed.
+        if self._high_water != self.head_id:
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.execute(SET_META, ("high_water", self.head_id))
+            self.db.execute("COMMIT")
+            self._high_water = self.head_id
+
+    def probe(self) -> None:
+        """Commit something small, to know that commits work. Raises apsw.Error."""
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.execute(SET_META, ("high_water", self.head_id))
+        self.db.execute("COMMIT")
+        self._require_in_place()
+        self._high_water = self.head_id
+
+    def trim(self, up_to_id: int) -> bool:
+        """Delete some whole blocks up to an id; False while there are more. Raises apsw.Error."""
+        db = self.db
+        db.execute("BEGIN IMMEDIATE")
+        rows = db.execute(
+            "SELECT id, count FROM telemetry_buffer WHERE id <= ? ORDER BY id LIMIT ?",
+            (up_to_id, _TRIM_STEP),
+        ).fetchall()
+        whole = [(first, count) for first, count in rows if first + count - 1 <= up_to_id]
+        if whole:
+            last = sum(whole[-1]) - 1
+            db.execute("DELETE FROM telemetry_buffer WHERE id <= ?", (whole[-1][0],))
+            db.execute(SET_META, ("trimmed", last))
+            db.execute(SET_META, ("high_water", self.head_id))
+            self.trimmed = last
+            self._high_water = self.head_id
+        db.execute("COMMIT")
+        return len(whole) < _TRIM_STEP
+
+    # --- damage ---
+
+    def record_damage(self, ranges: Sequence[IdRange], reason: str) -> list[IdRange]:
+        """Take unreadable blocks out of the way and note their ids; return what is newly missing.
+
+        Each block is read again here first: only what is damaged for the writer too is given up.
+        Raises apsw.Error.
+        """
+        db = self.db
+        now_us = self._settings.clock.now_us()
+        lost: list[IdRange] = []
+        db.execute("BEGIN IMMEDIATE")
+        for item in ranges:
+            whole: list[IdRange] = []
+            for first, count, data in self._blocks_over(item):
+                if is_whole(first, count, data):
+                    whole.append(IdRange(first, first + count - 1))
+                else:
+                    db.execute("DELETE FROM telemetry_buffer WHERE id = ?", (first,))
+                    kept = "INSERT OR REPLACE INTO set_aside (id, found_us, data) VALUES (?, ?, ?)"
+                    db.execute(kept, (first, now_us, data if isinstance(data, bytes) else b""))
+            within = IdRange(max(item.first, self.trimmed + 1), min(item.last, self.head_id))
+            lost += subtract([within], [*whole, *self.missing, *lost])
+        for item in lost:
+            db.execute(INSERT_MISSING, (item.first, item.last, now_us, reason))
+        db.execute(
+            "DELETE FROM set_aside WHERE id NOT IN "
+            "(SELECT id FROM set_aside ORDER BY found_us DESC LIMIT ?)",
+            (_SET_ASIDE_MAX,),
+        )
+        db.execute("COMMIT")
+        self.missing = sorted([*self.missing, *lost], key=lambda item: item.first)
+        return lost
+
+    def _blocks_over(self, item: IdRange) -> list[tuple[int, int, object]]:
+        before = self.db.execute("SELECT max(id) FROM telemetry_buffer WHERE id <= ?", (item.first,))
+        start = before.get or item.first
+        rows = self.db.execute(
+            "SELECT id, count, data FROM telemetry_buffer WHERE id BETWEEN ? AND ?",
+            (start, item.last),
+        )
+        return [
+            (first, count, data)
+            for first, count, data in rows
+            if first >= item.first or first + count > item.first
+        ]
+
+    def require_sound(self) -> None:
+        """Read the whole file. Raises StoreCorruptError or apsw.Error if it cannot be trusted."""
+        answer = self.db.pragma("quick_check(1)")
+        if answer != "ok":
+            raise StoreCorruptError(f"journal: {answer}")
+
+    def close(self) -> None:
+        """Let go of the file without any further write."""
+        self.db.set_wal_hook(None)
+        self.db.close(force=True)
+
+
+def is_whole(first_id: int, count: int, data: object) -> bool:
+    """Whether a row holds the undamaged block that its columns claim."""
+    block = whole_block(data)
+    return block is not None and (block.first_id, block.count) == (first_id, count)
+
+
+def find_receipt(db: apsw.Connection, key: IdempotencyKey) -> Receipt | None:
+    """Return the receipt kept for a key, as a duplicate. Raises IdempotencyMismatchError."""
+    found = db.execute(_FIND_KEY, (key.scope, key.key)).fetchone()
+    if found is None:
+        return None
+    digest, receipt = found
+    if digest != key.digest:
+        raise _mismatch(key)
+    try:
+        return _repeated(_receipts.decode(receipt))
+    except (msgspec.DecodeError, TypeError) as error:
+        raise StoreCorruptError("journal: a kept receipt cannot be read") from error
+
+
+def _repeated(receipt: Receipt) -> Receipt:
+    return msgspec.structs.replace(receipt, duplicate=True)
+
+
+def _mismatch(key: IdempotencyKey) -> IdempotencyMismatchError:
+    return IdempotencyMismatchError(f"the key {key.key!r} came before with another body")
+
+
+def _outcome(
+    outcome: Receipt | OceanError | int | None,
+    outcomes: Sequence[Receipt | OceanError | int | None],
+) -> Receipt | OceanError:
+    if isinstance(outcome, int):
+        shared = outcomes[outcome]
+        assert isinstance(shared, Receipt)
+        return _repeated(shared)
+    assert outcome is not None
+    return outcome

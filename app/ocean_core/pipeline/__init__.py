@@ -1,0 +1,1 @@
+"""How readings get from the journal into analytics: mover, rollups, live window."""

@@ -1,0 +1,130 @@
+"""Blocks into the columns of one transaction, with series numbers in place of names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ocean_core.model.block import Block, Events, Int64Column, Readings, SeriesName
+from ocean_core.pipeline.rollup import (
+    HOUR_US,
+    SeriesRuns,
+    minute_partials,
+    rebucket,
+    sort_into_runs,
+)
+from ocean_core.storage.analytics.batch import (
+    EventColumns,
+    Int32Column,
+    MoveBatch,
+    NewSeries,
+    ReadingColumns,
+)
+
+
+class SeriesBook:
+    """Names and numbers of all series. Numbers given out are provisional until ``commit``."""
+
+    def __init__(self, known: Iterable[NewSeries] = ()) -> None:
+        self._ids: dict[SeriesName, int] = {}
+        self._pending: list[NewSeries] = []
+        self._next = 1
+        for entry in known:
+            self._ids[entry.name] = entry.series_id
+            self._next = max(self._next, entry.series_id + 1)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def numbers(self, names: Sequence[SeriesName], first_id: int) -> Int32Column:
+        """Return the numbers of names; unknown ones get the next, seen first at ``first_id``."""
+        ids = self._ids
+        try:
+            return np.array([ids[name] for name in names], dtype=np.int32)
+        except KeyError:
+            for name in names:
+                if name not in ids:
+                    ids[name] = self._next
+                    self._pending.append(NewSeries(self._next, name, first_id))
+                    self._next += 1
+            return np.array([ids[name] for name in names], dtype=np.int32)
+
+    @property
+    def pending(self) -> Sequence[NewSeries]:
+        """Series numbered since the last commit."""
+        return tuple(self._pending)
+
+    def commit(self) -> None:
+        """Keep the numbers: their transaction is committed."""
+        self._pending.clear()
+
+    def rollback(self) -> None:
+        """Forget the numbers: their transaction was not committed."""
+        for entry in reversed(self._pending):
+            del self._ids[entry.name]
+            self._next = entry.series_id
+        self._pending.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A transaction's content, and its readings in the order that the live window wants."""
+
+    batch: MoveBatch
+    runs: SeriesRuns | None
+
+
+def gather(blocks: Sequence[Block], book: SeriesBook, *, epoch: str, watermark: int) -> Gathered:
+    """Return what to write for ``blocks`` (in id order), leading to ``watermark``."""
+    readings = _gather_readings(blocks, book)
+    events = _gather_events(blocks, book)
+    runs = minutes = hours = None
+    if readings is not None:
+        runs = sort_into_runs(readings)
+        minutes = minute_partials(runs)
+        hours = rebucket(minutes, HOUR_US)
+    batch = MoveBatch(epoch, watermark, readings, events, book.pending, minutes, hours)
+    return Gathered(batch, runs)
+
+
+def _gather_readings(blocks: Sequence[Block], book: SeriesBook) -> ReadingColumns | None:
+    chosen = [(block.first_id, block.rows) for block in blocks if isinstance(block.rows, Readings)]
+    if not chosen:
+        return None
+    series = [book.numbers(rows.series, first)[rows.series_index] for first, rows in chosen]
+    return ReadingColumns(
+        id=_ids([first for first, _ in chosen], [len(rows) for _, rows in chosen]),
+        series_id=np.concatenate(series),
+        ts_us=np.concatenate([rows.timestamp_us for _, rows in chosen], dtype=np.int64),
+        value=np.concatenate([rows.value for _, rows in chosen], dtype=np.float64),
+        quality=np.concatenate(
+            [rows.quality for _, rows in chosen], dtype=np.uint8, casting="unsafe"
+        ),
+    )
+
+
+def _gather_events(blocks: Sequence[Block], book: SeriesBook) -> EventColumns | None:
+    chosen = [(block.first_id, block.rows) for block in blocks if isinstance(block.rows, Events)]
+    if not chosen:
+        return None
+    series = [book.numbers(rows.series, first)[rows.series_index] for first, rows in chosen]
+    return EventColumns(
+        id=_ids([first for first, _ in chosen], [len(rows) for _, rows in chosen]),
+        series_id=np.concatenate(series),
+        ts_us=np.concatenate([rows.timestamp_us for _, rows in chosen], dtype=np.int64),
+        quality=np.concatenate(
+            [rows.quality for _, rows in chosen], dtype=np.uint8, casting="unsafe"
+        ),
+        # The codec let only UTF-8 pass; whatever came another way must still not stop the mover.
+        payload=[item.decode("utf-8", "replace") for _, rows in chosen for item in rows.payload],
+    )
+
+
+def _ids(first_ids: list[int], counts: list[int]) -> Int64Column:
+    """Return ``first .. first + count - 1`` of each block, one after the other."""
+    firsts = np.array(first_ids, dtype=np.int64)
+    sizes = np.array(counts, dtype=np.int64)
+    before = np.cumsum(sizes) - sizes
+    return np.repeat(firsts - before, sizes) + np.arange(int(sizes.sum()), dtype=np.int64)

@@ -1,0 +1,372 @@
+"""The mover: journal -> analytics.duckdb and live window, each reading once (invariant I2).
+
+The watermark is committed with the rows it speaks of, so a restart goes on behind exactly what is
+there. Before each transaction a mark outside of DuckDB says how far it is about to go: a lost
+journal then never hands out an id that analytics already holds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from ocean_core.buffer.port import BlockSource, IdRange
+from ocean_core.model.errors import OceanError
+from ocean_core.obs.clock import Clock
+from ocean_core.obs.faults import NO_FAULTS, Faults
+from ocean_core.obs.log import EventLog
+from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.pipeline.compaction import Compactor
+from ocean_core.pipeline.gather import Gathered, SeriesBook, gather
+from ocean_core.pipeline.live_window import LiveWindow
+from ocean_core.pipeline.schedule import DrainSchedule, MoverSettings
+from ocean_core.storage.analytics.errors import DuckError, OutOfMemoryError, is_damage
+from ocean_core.storage.analytics.store import AnalyticsStore
+
+RETRY_FIRST_S: Final = 0.25
+RETRY_MAX_S: Final = 30.0
+ROWS_MIN: Final = 1_000
+BACKLOG_WITHOUT_RINGS: Final = 2_000_000
+"""Readings still waiting above which the live window keeps totals only, as in a rebuild."""
+TOUCH_EVERY_S: Final = 0.5
+
+MarkWriter = Callable[[str, int], None]
+"""Makes (epoch, id) durable before it returns. Raises OSError."""
+
+
+class Progress(NamedTuple):
+    """How far the mover is; ids of readings."""
+
+    watermark: int
+    head: int
+    rebuilding: bool
+    rebuild_target: int
+
+
+def _ignore(*_: object) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class MoverCallbacks:
+    """Whom to tell; called in the mover's thread, must not block.
+
+    After ``on_store_damaged`` (the file is marked and will be rebuilt by the next start) and
+    ``on_crash`` (anything unforeseen) the mover has ended, and its process should, too.
+    """
+
+    on_commit: Callable[[int], None] = _ignore
+    on_damage: Callable[[list[IdRange]], None] = _ignore
+    on_watermark_ahead: Callable[[int, int], None] = _ignore
+    on_source_error: Callable[[Exception], None] = _ignore
+    on_store_damaged: Callable[[str], None] = _ignore
+    on_crash: Callable[[str], None] = _ignore
+
+
+class _StoreLostError(Exception):
+    """The store cannot be used any longer; ``damaged`` tells whether it must be rebuilt."""
+
+    def __init__(self, reason: str, *, damaged: bool) -> None:
+        super().__init__(reason)
+        self.damaged = damaged
+
+
+class Mover:
+    """One thread. The store must be open and the window warm."""
+
+    def __init__(
+        self,
+        source: BlockSource,
+        store: AnalyticsStore,
+        window: LiveWindow,
+        mark_writer: MarkWriter,
+        *,
+        clock: Clock,
+        log: EventLog,
+        metrics: MetricsRegistry,
+        faults: Faults = NO_FAULTS,
+        callbacks: MoverCallbacks | None = None,
+        settings: MoverSettings | None = None,
+        rebuild_reason: str | None = None,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._window = window
+        self._mark_writer = mark_writer
+        self._clock = clock
+        self._log = log
+        self._metrics = metrics
+        self._faults = faults
+        self._callbacks = callbacks or MoverCallbacks()
+        self._settings = settings or MoverSettings()
+        self._book = SeriesBook(store.series())
+        self._compactor = Compactor(store, clock)
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._done = threading.Condition(self._lock)
+        self._schedule = DrainSchedule(self._settings)
+        self._wake_at = float("-inf")
+        self._stopping = False
+        self._prepared = False
+        self._rows_max = self._settings.rows_per_drain_behind
+        self._retry_s = 0.0
+        self._retry_at = float("-inf")
+        self._touched_at = float("-inf")
+        self._rebuild_reason = rebuild_reason
+        self._rebuild_target = 0
+        self._thread = threading.Thread(target=self._run, name="mover", daemon=True)
+
+    # --- for other threads
+
+    def start(self) -> None:
+        """Begin moving."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """End after the transaction that runs; return whether that happened in time."""
+        with self._lock:
+            self._stopping = True
+            self._work.notify_all()
+            self._done.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def notify(self, head_id: int) -> None:
+        """Tell that the journal has grown up to ``head_id``."""
+        with self._lock:
+            now = self._clock.monotonic()
+            self._schedule.grown(head_id, now)
+            self._wake_if_earlier(now)
+
+    def touch(self) -> None:
+        """Tell that a query came: for a while readings are moved four times a second."""
+        now = self._clock.monotonic()
+        if now - self._touched_at < TOUCH_EVERY_S:
+            return
+        self._touched_at = now
+        with self._lock:
+            self._schedule.touched(now)
+            self._wake_if_earlier(now)
+
+    def drain_now(self) -> None:
+        """Have everything moved that the mover knows to wait, without waiting for it."""
+        with self._lock:
+            self._schedule.wanted(self._schedule.head, urgent=True)
+            self._wake_if_earlier(self._clock.monotonic())
+
+    def want(self, reading_id: int, *, urgent: bool) -> float | None:
+        """Ask for an id to become visible, without waiting for it.
+
+        Return in how many seconds the drain that may bring it begins; None if it is visible.
+        """
+        with self._lock:
+            if self._schedule.watermark >= reading_id:
+                return None
+            now = self._clock.monotonic()
+            self._schedule.grown(reading_id, now)
+            self._schedule.wanted(reading_id, urgent=urgent)
+            self._wake_if_earlier(now)
+            return self._schedule.due_in(now)
+
+    def wait_for(self, reading_id: int, timeout_s: float, *, urgent: bool) -> bool:
+        """Wait until ``reading_id`` is visible to queries; return whether it is.
+
+        Without ``urgent`` readings wait for each other, up to 250 ms, to share a transaction.
+        """
+        with self._lock:
+            if self._schedule.watermark >= reading_id:
+                return True
+            now = self._clock.monotonic()
+            self._schedule.grown(reading_id, now)
+            self._schedule.wanted(reading_id, urgent=urgent)
+            self._wake_if_earlier(now)
+            self._done.wait_for(
+                lambda: self._stopping or self._schedule.watermark >= reading_id, timeout_s
+            )
+            return self._schedule.watermark >= reading_id
+
+    def progress(self) -> Progress:
+        """Return how far the mover is."""
+        with self._lock:
+            watermark, head = self._schedule.watermark, self._schedule.head
+        target = self._rebuild_target
+        return Progress(watermark, head, watermark < target, target)
+
+    def _wake_if_earlier(self, now: float) -> None:
+        due = self._schedule.due_in(now)
+        if due is not None and now + due < self._wake_at:
+            self._work.notify()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self.work_once()
+        except _StoreLostError as error:
+            self._give_up(str(error), damaged=error.damaged)
+        except Exception as error:  # noqa: BLE001 - top of the thread: nothing may end it unseen
+            self._give_up(f"{type(error).__name__}: {error}", damaged=is_damage(error))
+
+    def _give_up(self, reason: str, *, damaged: bool) -> None:
+        self._log.error("analytics.mover_failed", reason=reason, damaged=damaged, retry="no")
+        with self._lock:
+            self._stopping = True
+            self._done.notify_all()
+        if damaged:
+            self._store.mark_suspect(reason)
+            self._callbacks.on_store_damaged(reason)
+        else:
+            self._callbacks.on_crash(reason)
+
+    def prepare(self) -> None:
+        """Compare store and journal; the first piece of work. Raises OceanError."""
+        watermark = self._store.watermark()
+        head = self._source.last_id()
+        if head < watermark:
+            self._callbacks.on_watermark_ahead(head + 1, watermark)
+        if self._rebuild_reason not in {None, "new"} and head > watermark:
+            self._rebuild_target = head
+            self._log.info("analytics.rebuild_started", reason=self._rebuild_reason, readings=head)
+        with self._lock:
+            now = self._clock.monotonic()
+            self._schedule.drained(watermark, now)
+            self._schedule.grown(head, now)
+            self._schedule.wanted(head, urgent=True)
+        self._prepared = True
+        self._show(watermark)
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until there is something to do; False means stop."""
+        with self._lock:
+            while not self._stopping:
+                now = self._clock.monotonic()
+                due = self._next_due(now)
+                if due is not None and due <= 0:
+                    self._wake_at = float("-inf")
+                    return True
+                self._wake_at = float("inf") if due is None else now + due
+                self._work.wait(due)
+        return False
+
+    def _next_due(self, now: float) -> float | None:
+        if not self._prepared:
+            return self._retry_at - now
+        drain, compact = self._schedule.due_in(now), self._compactor.due_in()
+        dues = [due for due in (drain, compact) if due is not None]
+        return max(min(dues), self._retry_at - now) if dues else None
+
+    def work_once(self) -> None:
+        """Drain if that is due, else do one step of compaction. The thread's step; tests call it."""
+        with self._lock:
+            drain = self._schedule.due_in(self._clock.monotonic()) == 0
+        try:
+            if not self._prepared:
+                self.prepare()
+            elif drain:
+                self.drain_once()
+            elif self._compactor.due_in() == 0:
+                self._compactor.step()
+        except DuckError as error:
+            self._judge(error)
+            self._try_later(error)
+        except (OceanError, OSError) as error:
+            self._try_later(error)
+            self._callbacks.on_source_error(error)
+        else:
+            self._retry_s = 0.0
+
+    def drain_once(self) -> None:
+        """Move one transaction's worth. Raises DuckError, OceanError or OSError, nothing moved."""
+        started = self._clock.monotonic()
+        before = self._store.watermark()
+        found = self._source.read_after(before, rows_max=self._rows_max)
+        if found.damaged:
+            self._callbacks.on_damage(found.damaged)
+        if found.next_after_id <= before:
+            self._nothing_there()
+            return
+        gathered = gather(
+            found.blocks, self._book, epoch=self._source.epoch, watermark=found.next_after_id
+        )
+        self._commit(gathered)
+        self._compactor.appended(_partials_in(gathered))
+        with self._lock:
+            backlog = self._schedule.head - found.next_after_id
+        self._window.apply(
+            gathered.batch, gathered.runs, with_rings=backlog < BACKLOG_WITHOUT_RINGS
+        )
+        self._published(before, found.next_after_id, started, sum(b.count for b in found.blocks))
+
+    def _commit(self, gathered: Gathered) -> None:
+        batch = gathered.batch
+        try:
+            self._mark_writer(batch.epoch, batch.watermark)
+            self._store.write(batch)
+        except BaseException:
+            self._book.rollback()
+            raise
+        self._book.commit()
+        self._rows_max = self._settings.rows_per_drain_behind
+
+    def _published(self, before: int, watermark: int, started: float, rows: int) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            self._schedule.drained(watermark, now)
+            self._done.notify_all()
+        self._callbacks.on_commit(watermark)
+        self._metrics.add("ocean_pipeline_drains_total")
+        self._metrics.add("ocean_pipeline_moved_readings_total", rows)
+        self._metrics.histogram("ocean_pipeline_drain_duration_seconds").observe(now - started)
+        self._show(watermark)
+        if before < self._rebuild_target:
+            if watermark < self._rebuild_target:
+                self._faults.hit("rebuild.half")
+            else:
+                self._log.info("analytics.rebuild_finished", readings=watermark)
+
+    def _show(self, watermark: int) -> None:
+        self._metrics.set("ocean_pipeline_watermark_id", watermark)
+        self._metrics.set("ocean_pipeline_live_window_bytes", self._window.bytes)
+        self._metrics.set("ocean_storage_series", len(self._book))
+
+    def _nothing_there(self) -> None:
+        """Somebody spoke of ids that the journal does not have: believe the journal."""
+        head = self._source.last_id()
+        with self._lock:
+            self._schedule.ends_at(head, self._clock.monotonic())
+
+    # --- when something fails
+
+    def _judge(self, error: DuckError) -> None:
+        """Return if the same work can be tried again with this store; else raise _StoreLostError."""
+        reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        if is_damage(error):
+            raise _StoreLostError(reason, damaged=True) from error
+        known = self._store.watermark()
+        try:
+            told = self._store.reread_watermark()
+        except DuckError as second:
+            raise _StoreLostError(reason, damaged=is_damage(second)) from error
+        if told != known:
+            # The commit went through after all, but window and book do not know it.
+            raise _StoreLostError(f"a commit ended without an answer: {reason}", damaged=False)
+        if isinstance(error, OutOfMemoryError):
+            self._rows_max = max(ROWS_MIN, self._rows_max // 2)
+
+    def _try_later(self, error: Exception) -> None:
+        self._retry_s = min(RETRY_MAX_S, max(RETRY_FIRST_S, self._retry_s * 2))
+        self._retry_at = self._clock.monotonic() + self._retry_s
+        self._log.warning(
+            "analytics.mover_failed",
+            reason=f"{type(error).__name__}: {error}",
+            retry_s=self._retry_s,
+        )
+
+
+def _partials_in(gathered: Gathered) -> int:
+    batch = gathered.batch
+    return sum(len(part) for part in (batch.minutes, batch.hours) if part is not None)

@@ -1,0 +1,78 @@
+"""What the live window learns from analytics.duckdb when the process starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ocean_core.pipeline.totals import Totals
+from ocean_core.storage.analytics.batch import NewSeries
+from ocean_core.storage.analytics.cursor import Cursor
+from ocean_core.storage.analytics.store import AnalyticsStore
+
+# Chan's rule over all hour partials of a series, in two steps like merge_partials: the mean, then
+# what deviates from it. Times as microseconds.
+_TOTALS: Final = """
+WITH size AS (SELECT series_id, sum(n) AS n FROM rollup_1h GROUP BY series_id),
+middle AS (
+    SELECT r.series_id, any_value(s.n) AS n, sum(r.mean * (r.n / s.n)) AS mean
+    FROM rollup_1h r JOIN size s USING (series_id) GROUP BY r.series_id
+)
+SELECT r.series_id, any_value(m.n)::BIGINT, any_value(m.mean),
+    sum(r.n * (r.mean - m.mean)), sum(r.m2 + r.n * (r.mean - m.mean) * (r.mean - m.mean)),
+    min(r.min), max(r.max),
+    epoch_us(min(r.first_ts)), arg_min(r.first_value, r.first_ts),
+    epoch_us(max(r.last_ts)), arg_max(r.last_value, r.last_ts)
+FROM rollup_1h r JOIN middle m USING (series_id) GROUP BY r.series_id
+"""
+
+# The rollups know neither id nor quality of the newest reading.
+_NEWEST: Final = """
+WITH newest AS (SELECT series_id, max(last_ts) AS ts FROM rollup_1h GROUP BY series_id)
+SELECT r.series_id, max(r.id), arg_max(r.value, r.id), arg_max(r.quality, r.id)
+FROM readings r JOIN newest USING (series_id, ts) GROUP BY r.series_id
+"""
+
+_UNTRUSTED: Final = "SELECT series_id, count(*) FROM readings WHERE quality = 2 GROUP BY series_id"
+
+_EVENTS: Final = """
+SELECT series_id, count(*), epoch_us(min(ts)), epoch_us(max(ts)) FROM events GROUP BY series_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """Series, their totals, and (count, first, last timestamp) of those that are events."""
+
+    series: Sequence[NewSeries]
+    totals: dict[int, Totals]
+    events: dict[int, tuple[int, int, int]]
+
+
+def load_warmth(store: AnalyticsStore) -> Warmth:
+    """Read it all. Raises DuckError."""
+    cursor = store.cursor()
+    try:
+        events = cursor.execute(_EVENTS).fetchall()
+        return Warmth(
+            store.series(),
+            _totals(cursor),
+            {series_id: (n, first, last) for series_id, n, first, last in events},
+        )
+    finally:
+        cursor.close()
+
+
+def _totals(cursor: Cursor) -> dict[int, Totals]:
+    newest = {row[0]: row[1:] for row in cursor.execute(_NEWEST).fetchall()}
+    untrusted = dict(cursor.execute(_UNTRUSTED).fetchall())
+    totals: dict[int, Totals] = {}
+    for row in cursor.execute(_TOTALS).fetchall():
+        series_id, n, mean, rest, m2, low, high, first_ts, first_value, last_ts, last_value = row
+        last_id, value, quality = newest.get(series_id, (0, last_value, 0))
+        totals[series_id] = Totals(
+            n, mean + rest / n, max(m2 - rest * rest / n, 0.0), low, high,
+            first_ts, first_value, last_ts, value, quality, last_id, untrusted.get(series_id, 0),
+        )  # fmt: skip
+    return totals

@@ -1,0 +1,167 @@
+"""Answers the analytics queries. Lives in the analytics process; may be used by several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ocean_core.model.errors import (
+    AnalyticsUnavailableError,
+    QueryTooLargeError,
+    StoreIOError,
+)
+from ocean_core.obs.clock import Clock
+from ocean_core.pipeline.live_window import LiveWindow
+from ocean_core.service.queries.anomalies import answer_anomalies
+from ocean_core.service.queries.answers import (
+    Anomalies,
+    Answer,
+    Comparison,
+    Events,
+    Latest,
+    LatestAll,
+    Sensors,
+    Stats,
+    Timeseries,
+    encode,
+)
+from ocean_core.service.queries.listing import (
+    answer_events,
+    answer_latest,
+    answer_latest_all,
+    answer_sensors,
+)
+from ocean_core.service.queries.requests import (
+    AnomaliesRequest,
+    CompareRequest,
+    EventsRequest,
+    LatestAllRequest,
+    LatestRequest,
+    Request,
+    SensorsRequest,
+    StatsRequest,
+    TimeseriesRequest,
+    parse_request,
+)
+from ocean_core.service.queries.series import answer_timeseries
+from ocean_core.service.queries.session import Cursors, Session
+from ocean_core.service.queries.statistics import answer_compare, answer_stats
+from ocean_core.storage.analytics.errors import (
+    DuckError,
+    InterruptError,
+    OutOfMemoryError,
+    is_damage,
+    is_system_error,
+)
+from ocean_core.storage.analytics.store import AnalyticsStore
+
+
+class QueryEngine:
+    """One method per query; memory first where it covers the question, the file otherwise.
+
+    ``on_damage`` is told, from the asking thread, when a query finds analytics.duckdb damaged; the
+    store is marked by then, so that its next open begins a rebuild.
+    """
+
+    def __init__(
+        self,
+        store: AnalyticsStore,
+        window: LiveWindow | None,
+        clock: Clock,
+        query_timeout_s: float,
+        on_damage: Callable[[str], None] | None = None,
+    ) -> None:
+        """``window`` None answers everything from the file."""
+        self._store = store
+        self._window = window
+        self._clock = clock
+        self._timeout_s = query_timeout_s
+        self._on_damage = on_damage
+        self._cursors = Cursors(store)
+
+    def answer(self, name: str, params: Mapping[str, object]) -> bytes:
+        """Return the JSON answer to a query with the parameters as they came.
+
+        Raises QueryError, UnknownSensorError, MetricChoiceError, QueryTooLargeError,
+        QueryTimeoutError, AnalyticsUnavailableError, StoreIOError.
+        """
+        return self.answer_request(parse_request(name, params))
+
+    def answer_request(self, request: Request) -> bytes:
+        """Return the JSON answer to a checked request. Raises what ``answer`` raises."""
+        session = Session(self._cursors, self._timeout_s)
+        try:
+            return encode(_METHODS[type(request)](self, session, request))
+        except InterruptError as error:
+            raise session.timeout_error() from error
+        except OutOfMemoryError as error:
+            raise QueryTooLargeError(
+                "The query needs more memory than analytics may use.",
+                hint="Choose a longer interval or a shorter range.",
+            ) from error
+        except (DuckError, UnicodeDecodeError) as error:
+            raise self._explain(error) from error
+        finally:
+            session.close()
+            if session.has_expired:
+                # Its transaction may be half open.
+                self._cursors.drop_mine()
+
+    def stats(self, session: Session, request: StatsRequest) -> Stats:
+        """Count, mean, extremes and deviation."""
+        return answer_stats(self._window, session, request)
+
+    def timeseries(self, session: Session, request: TimeseriesRequest) -> Timeseries:
+        """Means and extremes per bucket."""
+        return answer_timeseries(self._window, session, request)
+
+    def anomalies(self, session: Session, request: AnomaliesRequest) -> Anomalies:
+        """Readings far from the mean."""
+        return answer_anomalies(self._window, session, request)
+
+    def compare(self, session: Session, request: CompareRequest) -> Comparison:
+        """Statistics of several sensors."""
+        return answer_compare(self._window, session, request)
+
+    def sensors(self, session: Session, request: SensorsRequest) -> Sensors:
+        """What sensors there are."""
+        return answer_sensors(self._window, session, request)
+
+    def latest(self, session: Session, request: LatestRequest) -> Latest:
+        """The newest readings of a sensor."""
+        return answer_latest(self._window, session, request, self._clock.now_us())
+
+    def latest_all(self, session: Session, request: LatestAllRequest) -> LatestAll:
+        """The newest readings of many sensors."""
+        return answer_latest_all(self._window, session, request, self._clock.now_us())
+
+    def events(self, session: Session, request: EventsRequest) -> Events:
+        """The newest events of a sensor."""
+        return answer_events(self._window, session, request)
+
+    def _explain(self, error: Exception) -> Exception:
+        """Return what to raise for an error of DuckDB; a fault of our own stays what it is."""
+        self._cursors.drop_mine()
+        if is_damage(error):
+            reason = str(error).split("\n", 1)[0]
+            self._store.mark_suspect(reason)
+            if self._on_damage is not None:
+                self._on_damage(reason)
+            return AnalyticsUnavailableError(
+                "analytics.duckdb is damaged and will be rebuilt.", retry_after_s=5
+            )
+        if is_system_error(error):
+            return StoreIOError(f"analytics.duckdb: {error}")
+        return error
+
+
+_METHODS: Final[dict[type[Request], Callable[[QueryEngine, Session, Any], Answer]]] = {
+    StatsRequest: QueryEngine.stats,
+    TimeseriesRequest: QueryEngine.timeseries,
+    AnomaliesRequest: QueryEngine.anomalies,
+    CompareRequest: QueryEngine.compare,
+    SensorsRequest: QueryEngine.sensors,
+    LatestRequest: QueryEngine.latest,
+    LatestAllRequest: QueryEngine.latest_all,
+    EventsRequest: QueryEngine.events,
+}
