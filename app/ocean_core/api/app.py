@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from litestar import Litestar
@@ -29,11 +29,19 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+ROUTE_HANDLERS: Final = (
+    IngestController,
+    AnalyticsController,
+    SensorsController,
+    StateController,
+)
+
+
 def create_app(services: Services) -> Litestar:
     """Return the application for these services."""
     handlers = ErrorHandlers(services.log, services.metrics)
     return Litestar(
-        route_handlers=[IngestController, AnalyticsController, SensorsController, StateController],
+        route_handlers=ROUTE_HANDLERS,
         state=State({"services": services}),
         exception_handlers={
             OceanError: handlers.ocean,
@@ -43,12 +51,14 @@ def create_app(services: Services) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="Clisonix Ocean Core",
             version=__version__,
-            path="/api/ocean",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            path="/api/ocean/openapi.json",
+            render_plugins=[JsonRenderPlugin(path="/")],
         ),
         # Bodies are limited by api.body, which also counts chunked ones and answers in our words.
         request_max_body_size=None,
         response_cache_config=ResponseCacheConfig(default_expiration=None),
+        # Our log events are the only log.
+        logging_config=None,
         debug=False,
     )
 

@@ -38,6 +38,7 @@ EVENTS: Final[dict[str, str]] = {
     "buffer.readings_missing": "Acknowledged readings are missing.",
     "alarm.raised": "An alarm was raised.",
     "alarm.cleared": "An alarm was cleared.",
+    "api.server_message": "The HTTP server met something unusual, for example a broken request.",
     "api.internal_error": "A request met a fault of our own.",
     "log.throttled": "Events of one name came too fast; some were not written.",
 }
@@ -115,6 +116,19 @@ class EventLog:
             self._suppressed[event] = self._suppressed.get(event, 0) + 1
             return True
         return False
+
+
+class LogBridge(logging.Handler):
+    """Brings warnings of libraries that use the logging module into our log."""
+
+    def __init__(self, log: EventLog, event: str) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+        self._event = event
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record as an event (the logging module calls this)."""
+        self._log.warning(self._event, logger=record.name, message=record.getMessage())
 
 
 def _plain(value: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -29,7 +30,7 @@ from ocean_core.model.errors import StopTimeoutError
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import Clock, SystemClock, iso_utc
 from ocean_core.obs.faults import Faults
-from ocean_core.obs.log import EventLog
+from ocean_core.obs.log import EventLog, LogBridge
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.runtime.http_server import HttpServer, bind_socket, socket_url
 from ocean_core.runtime.lock import InstanceLock, RunInfo, prepare_data_dir
@@ -161,6 +162,7 @@ class IngestProcess:
     async def run(self, sock: socket.socket) -> int:
         """Start, serve until asked to stop, stop; return the exit code."""
         self._watch_signals()
+        logging.getLogger("uvicorn").addHandler(LogBridge(self._log, "api.server_message"))
         if not self._was_clean:
             self._log.warning("runtime.unclean_stop", data_dir=str(self._data_dir))
         url = socket_url(sock)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Controller, Response, get, post
+from litestar.params import FromPath
 
 from ocean_core.api.body import read_json_body
 from ocean_core.api.openapi import (
@@ -71,7 +72,7 @@ class AnalyticsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Count, mean, extremes, deviation",
     )
-    async def stats(self, request: AnyRequest, sensor_id: str) -> Response[bytes]:
+    async def stats(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
         """Return statistics of one series."""
         return await _answer(request, "stats", {"sensor_id": path_text(sensor_id)})
 
@@ -81,7 +82,7 @@ class AnalyticsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Means and extremes per interval",
     )
-    async def timeseries(self, request: AnyRequest, sensor_id: str) -> Response[bytes]:
+    async def timeseries(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
         """Return buckets in ascending order."""
         return await _answer(request, "timeseries", {"sensor_id": path_text(sensor_id)})
 
@@ -91,7 +92,7 @@ class AnalyticsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Readings far from the mean",
     )
-    async def anomalies(self, request: AnyRequest, sensor_id: str) -> Response[bytes]:
+    async def anomalies(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
         """Return readings beyond the threshold, newest first."""
         return await _answer(request, "anomalies", {"sensor_id": path_text(sensor_id)})
 
@@ -147,7 +148,7 @@ class SensorsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Newest readings of a sensor",
     )
-    async def latest(self, request: AnyRequest, sensor_id: str) -> Response[bytes]:
+    async def latest(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
         """Return the newest reading per metric, and the newest event."""
         return await _answer(request, "latest", {"sensor_id": path_text(sensor_id)})
 
@@ -157,6 +158,6 @@ class SensorsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Events of a sensor",
     )
-    async def events(self, request: AnyRequest, sensor_id: str) -> Response[bytes]:
+    async def events(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
         """Return the newest events, each payload as it came."""
         return await _answer(request, "events", {"sensor_id": path_text(sensor_id)})

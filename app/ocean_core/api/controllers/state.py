@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from litestar import Controller, Response, get
+from litestar import Controller, Litestar, Response, get
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.routes import HTTPRoute
 
 from ocean_core import __version__
 from ocean_core.api.openapi import answers, operation, query_parameter
@@ -19,6 +20,17 @@ _HEALTH_OPERATION = operation(
     query_parameter("ready", "true: answer 503 while the journal cannot be written.", "true")
 )
 _NO_STORE = {"Cache-Control": "no-store"}
+
+
+def described_routes(app: Litestar) -> list[str]:
+    """Return the application's routes as ``METHOD /path``, sorted."""
+    return sorted(
+        f"{method} {route.path_format}"
+        for route in app.routes
+        if isinstance(route, HTTPRoute) and "{path}" not in route.path_format
+        for method in route.methods
+        if method not in ("OPTIONS", "HEAD")
+    )
 
 
 class Health(msgspec.Struct):
@@ -93,13 +105,7 @@ class StateController(Controller):
         """Describe the system; the figures are measured on this box since its start."""
         services = services_of(request)
         await services.state.refresh()
-        routes = sorted(
-            f"{method} {path}"
-            for route in request.app.routes
-            if (path := getattr(route, "path_format", route.path)) and hasattr(route, "methods")
-            for method in route.methods
-            if method not in ("OPTIONS", "HEAD")
-        )
+        routes = described_routes(request.app)
         body = {
             "system": f"Clisonix Ocean Core {__version__}",
             "architecture": ARCHITECTURE,
