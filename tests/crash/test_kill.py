@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from support.appliance import Appliance
-from support.audit import audit_stopped, check_all_keyed_answered, check_answers
+from support.audit import (
+    audit_stopped,
+    check_all_keyed_answered,
+    check_answers,
+    check_record,
+    read_analytics,
+)
 from support.load import Load, read_record
 from support.waiting import pause, until
 
@@ -78,7 +84,13 @@ def audit_now(box: Appliance, load: Load, record_dir: Path) -> None:
     load.finish()
     record = read_record(record_dir)
     check_all_keyed_answered(record)
+    # Otherwise there might be no index to compare with.
+    until(
+        lambda: box.status()["analytics"]["state"] == "up",
+        within_s=UP_AGAIN_WITHIN_S, what="analytics are up again",
+    )  # fmt: skip
     assert box.stop() == 0
+    assert read_analytics(box.data_dir) is not None
     held = audit_stopped(box.data_dir, record)
     box.start()
     assert box.status()["buffer"]["missing_ranges"] == []
@@ -133,8 +145,6 @@ def test_the_audit_notices_a_loss_and_a_doubling(tmp_path: Path) -> None:
     journal = audit_stopped(tmp_path / "other", record)
     row_id, row = next(iter(journal.rows.items()))
     journal.rows[last + 1] = row
-    from support.audit import check_record
-
     with pytest.raises(AssertionError, match="there twice"):
         check_record(record, journal)
     del journal.rows[last + 1], journal.rows[row_id]

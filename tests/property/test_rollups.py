@@ -1,5 +1,7 @@
 """However rows are split into batches and minutes, merging gives the same statistics."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,9 +45,7 @@ def test_any_split_gives_the_same_statistics(
 ) -> None:
     whole = merge_per_series(partials_of(rows, 1))
     edges = sorted({0, len(rows), *(min(cut, len(rows)) for cut in cuts)})
-    parts = [
-        partials_of(rows[a:b], a + 1) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a
-    ]
+    parts = [partials_of(rows[a:b], a + 1) for a, b in pairwise(edges)]
     merged = merge_per_series(rebucket(concat(parts), 600_000_000))
     for name in ("series_id", "n", "min", "max"):
         assert getattr(merged, name).tolist() == getattr(whole, name).tolist()

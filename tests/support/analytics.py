@@ -56,7 +56,10 @@ def events_block(first_id: int, sensor_id: str, payloads: Sequence[bytes]) -> Bl
     count = len(payloads)
     stamps = [START_US + k for k in range(count)]
     return Block(
-        first_id, 0, bytes(16), Events([(sensor_id, "")], [0] * count, stamps, [0] * count, payloads)
+        first_id,
+        0,
+        bytes(16),
+        Events([(sensor_id, "")], [0] * count, stamps, [0] * count, payloads),
     )
 
 
@@ -91,10 +94,11 @@ class FakeSource:
             raise self.error
         chosen: list[Block] = []
         for block in self.blocks:
-            if block.first_id > after_id and (
-                not chosen or sum(b.count for b in chosen) + block.count <= rows_max
-            ):
-                chosen.append(block)
+            if block.first_id <= after_id:
+                continue
+            if chosen and sum(b.count for b in chosen) + block.count > rows_max:
+                break
+            chosen.append(block)
         end = max((block.last_id for block in chosen), default=after_id)
         damaged = [lost for lost in self.damaged if lost.first > after_id]
         end = max([end, *(lost.last for lost in damaged)])

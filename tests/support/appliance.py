@@ -84,6 +84,7 @@ class Appliance:
         self._groups: set[int] = set()
         self._stale_run_info = b""
         self._ingest_pid = 0
+        self._connections: dict[float, Http] = {}
         self.url = ""
         self.starts = 0
 
@@ -96,6 +97,8 @@ class Appliance:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        for connection in self._connections.values():
+            connection.close()
         self.end_all()
         if kind is not None:
             print(f"--- what {self.data_dir.name} told (start {self.starts}) ---")
@@ -144,7 +147,7 @@ class Appliance:
             return False
         try:
             # A short patience: the port may be bound and not answered yet.
-            return Http(self.url, timeout_s=2).get("/health", ready="true").status == 200
+            return self.http(timeout_s=2).get("/health", ready="true").status == 200
         except ConnectionLostError:
             return False
 
@@ -160,11 +163,20 @@ class Appliance:
                 self.url = str(info["url"])
         return bool(self.url)
 
+    def keep_port(self) -> None:
+        """Listen at the same address after the next start, for clients that only know one."""
+        self._arguments = ["--port", self.url.rpartition(":")[2]]
+
     # --- asking
 
     def http(self, timeout_s: float = 40.0) -> Http:
-        """Return a new connection."""
-        return Http(self.url, timeout_s)
+        """Return the connection of this patience; not for use by several threads."""
+        known = self._connections.get(timeout_s)
+        if known is None or known.url != self.url:
+            if known is not None:
+                known.close()
+            known = self._connections[timeout_s] = Http(self.url, timeout_s)
+        return known
 
     def status(self) -> Any:
         """Return /api/ocean/status."""

@@ -126,9 +126,13 @@ FROM {} r JOIN series s USING (series_id) GROUP BY ALL
 
 
 def read_analytics(data_dir: Path) -> AnalyticsHoldings | None:
-    """Return what analytics.duckdb of a stopped appliance holds; None if there is none."""
+    """Return what analytics.duckdb of a stopped appliance holds; None if there is none.
+
+    None too if a marker says that the next start will not trust the file.
+    """
     path = data_dir / "analytics.duckdb"
-    if not path.exists():
+    markers = [path.with_suffix(suffix) for suffix in (".opening", ".suspect")]
+    if not path.exists() or any(marker.exists() for marker in markers):
         return None
     holdings = AnalyticsHoldings()
     with duckdb.connect(str(path), read_only=True) as db:

@@ -209,6 +209,8 @@ class Load:
                         _note(record.write, "acknowledged", sent)
                     done = done or sent.key is None
                 self._given_up.wait(PACE_S)
+        if http is not None:
+            http.close()
 
     def _attempt(self, http: Http | None, sent: Sent) -> tuple[Http | None, bool]:
         """Send once; return the connection to go on with, and whether it was answered."""

@@ -23,6 +23,13 @@ async def read_json_body(request: AnyRequest, settings: ServerSettings) -> bytes
     too large is not read.
     """
     check_json_type(request.headers.get("content-type"))
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ContentTypeError(
+            f"Content-Encoding is {encoding[:40]!r}",
+            hint="Send the body uncompressed.",
+            fields=(FieldProblem("Content-Encoding", encoding[:40], "identity"),),
+        )
     limit = settings.body_bytes_max
     declared = request.headers.get("content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:

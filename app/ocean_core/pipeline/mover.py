@@ -236,6 +236,7 @@ class Mover:
             self._schedule.drained(watermark, now)
             self._schedule.grown(head, now)
             self._schedule.wanted(head, urgent=True)
+            self._done.notify_all()
         self._prepared = True
         self._show(watermark)
 

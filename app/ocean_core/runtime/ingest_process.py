@@ -106,47 +106,9 @@ class IngestProcess:
         self._stop = asyncio.Event()
         self._head_timer: asyncio.TimerHandle | None = None
         self._quota = SeriesQuota(settings.ingest)
-        self._journal = EmbeddedJournal(
-            JournalSettings(
-                path=data_dir / JOURNAL_FILE,
-                clock=clock,
-                random_bytes=os.urandom,
-                log=log,
-                metrics=self._metrics,
-                faults=Faults.from_environment(),
-                durability=settings.journal.durability,
-                commit_delay_ms=settings.journal.commit_delay_ms,
-                idempotency_kept_s=settings.ingest.idempotency_hours * 3600,
-                idempotency_keys_max=settings.ingest.idempotency_keys_max,
-                mark_path=data_dir / MARK_FILE,
-            ),
-            on_commit=self._committed,
-            on_state=self._buffer_changed,
-        )
-        self._link = AnalyticsLink(
-            lambda: self._journal.head_id,
-            settings.analytics.query_timeout_s,
-            LinkHandlers(
-                hello=self._hello,
-                report=self._reported,
-                damage=self._damage_found,
-                journal_damaged=self._journal.report_corruption,
-                watermark_ahead=self._watermark_ahead,
-                closed=self._hung_up,
-            ),
-        )
-        self._supervisor = Supervisor(
-            arguments=[
-                "--data-dir", str(data_dir),
-                "--settings", msgspec.json.encode(settings).decode(),
-                *([] if was_clean else ["--scrub"]),
-            ],
-            link=self._link,
-            clock=clock,
-            log=log,
-            metrics=self._metrics,
-            alarms=self._alarms,
-        )  # fmt: skip
+        self._journal = self._make_journal()
+        self._link = self._make_link()
+        self._supervisor = self._make_supervisor()
         self._state = StateService(
             settings=settings,
             data_dir=data_dir,
@@ -159,6 +121,54 @@ class IngestProcess:
             previous_stop="clean" if was_clean else "unclean",
         )
 
+    def _make_journal(self) -> EmbeddedJournal:
+        settings = self._settings
+        return EmbeddedJournal(
+            JournalSettings(
+                path=self._data_dir / JOURNAL_FILE,
+                clock=self._clock,
+                random_bytes=os.urandom,
+                log=self._log,
+                metrics=self._metrics,
+                faults=Faults.from_environment(),
+                durability=settings.journal.durability,
+                commit_delay_ms=settings.journal.commit_delay_ms,
+                idempotency_kept_s=settings.ingest.idempotency_hours * 3600,
+                idempotency_keys_max=settings.ingest.idempotency_keys_max,
+                mark_path=self._data_dir / MARK_FILE,
+            ),
+            on_commit=self._committed,
+            on_state=self._buffer_changed,
+        )
+
+    def _make_link(self) -> AnalyticsLink:
+        return AnalyticsLink(
+            lambda: self._journal.head_id,
+            self._settings.analytics.query_timeout_s,
+            LinkHandlers(
+                hello=self._hello,
+                report=self._reported,
+                damage=self._damage_found,
+                journal_damaged=self._journal.report_corruption,
+                watermark_ahead=self._watermark_ahead,
+                closed=self._hung_up,
+            ),
+        )
+
+    def _make_supervisor(self) -> Supervisor:
+        return Supervisor(
+            arguments=[
+                "--data-dir", str(self._data_dir),
+                "--settings", msgspec.json.encode(self._settings).decode(),
+                *([] if self._was_clean else ["--scrub"]),
+            ],
+            link=self._link,
+            clock=self._clock,
+            log=self._log,
+            metrics=self._metrics,
+            alarms=self._alarms,
+        )  # fmt: skip
+
     async def run(self, sock: socket.socket) -> int:
         """Start, serve until asked to stop, stop; return the exit code."""
         self._watch_signals()
@@ -166,11 +176,7 @@ class IngestProcess:
         if not self._was_clean:
             self._log.warning("runtime.unclean_stop", data_dir=str(self._data_dir))
         url = socket_url(sock)
-        self._lock.publish(
-            RunInfo(
-                os.getpid(), url, __version__, iso_utc(self._clock.now_us()), str(self._data_dir)
-            )
-        )
+        self._publish(url)
         await self._journal.open()
         self._show_missing()
         await self._supervisor.start()
@@ -194,6 +200,15 @@ class IngestProcess:
             raise StopTimeoutError("the analytics process did not end in time")
         self._log.info("runtime.stopped")
         return 0
+
+    def _publish(self, url: str) -> None:
+        started = iso_utc(self._clock.now_us())
+        info = RunInfo(os.getpid(), url, __version__, started, str(self._data_dir))
+        try:
+            self._lock.publish(info)
+        except OSError as error:
+            # On a full disk the box still starts, to answer queries and to say what is wrong.
+            self._log.warning("runtime.background_failed", task="run.json", error=str(error))
 
     def _make_server(self, decoders: ThreadPoolExecutor) -> HttpServer:
         # Litestar takes a fifth of a second to import: analytics start in the meantime.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -69,13 +70,18 @@ class InstanceLock:
             raise AlreadyRunningError(
                 f"process {holder or '(unknown)'} uses {self._data_dir}{where}"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        # The lock counts, the number in it is a courtesy: a full disk must not prevent a start.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
         return not (self._data_dir / RUN_FILE).exists()
 
     def publish(self, info: RunInfo) -> None:
-        """Write run.json durably; until ``release`` its presence means that a run is not over."""
+        """Write run.json durably; until ``release`` its presence means that a run is not over.
+
+        Raises OSError, for example when the disk is full.
+        """
         temporary = self._data_dir / (RUN_FILE + ".new")
         with temporary.open("wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(info)) + b"\n")

@@ -106,7 +106,7 @@ class AnalyticsLink:
             raise QueriesFullError(f"{len(self._waiting)} queries are waiting", retry_after_s=1)
         query_id = self._next_id
         self._next_id += 1
-        answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[query_id] = answer
         channel.send(Query(query_id, name, dict(params), self._head_id(), wait))
         try:

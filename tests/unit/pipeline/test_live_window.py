@@ -235,7 +235,9 @@ def test_minute_answers_equal_the_rollups_of_all_rows() -> None:
     gathered = []
     for _ in range(5):
         ts = START_US + rng.integers(0, 5 * MINUTE_US, 200)
-        rows: list[Row] = [(A, int(t), float(v), 0) for t, v in zip(ts, rng.normal(size=200), strict=True)]
+        rows: list[Row] = [
+            (A, int(t), float(v), 0) for t, v in zip(ts, rng.normal(size=200), strict=True)
+        ]
         block = readings_block(feed.next_id, rows)
         gathered += rows
         feed.give_block(block)

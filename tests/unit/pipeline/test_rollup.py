@@ -79,7 +79,7 @@ def test_runs_are_ordered_by_series_time_and_id() -> None:
 
 
 def test_buckets_may_start_anywhere() -> None:
-    found = minutes_of(columns([1] * 3, [0, 5 * MINUTE_US, 6 * MINUTE_US], [1.0, 2.0, 4.0]))
+    found = minutes_of(columns([1] * 3, [0, MINUTE_US, 5 * MINUTE_US], [1.0, 2.0, 4.0]))
     wide = rebucket(found, 5 * MINUTE_US, MINUTE_US)
     assert wide.bucket_us.tolist() == [-4 * MINUTE_US, MINUTE_US]
     assert wide.n.tolist() == [1, 2]

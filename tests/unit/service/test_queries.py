@@ -74,7 +74,9 @@ def test_small_deviation_at_a_large_mean(lab: QueryLab) -> None:
     noise = rng.normal(0, 1, 20_000)
     lab.add("s", T0 + np.arange(20_000) * 1_000_000, 1e9 + noise)
     for bounds in ({}, {"start": T0 + 61_500_000}, {"end": T0 + 4000 * 1_000_000 + 1}):
-        size = {0: slice(None), 1: slice(62, None), 2: slice(0, 4001)}[len(bounds) and 1 + ("end" in bounds)]
+        size = {0: slice(None), 1: slice(62, None), 2: slice(0, 4001)}[
+            len(bounds) and 1 + ("end" in bounds)
+        ]
         answer = lab.ask("stats", sensor_id="s", **bounds)
         assert answer["stddev_value"] == pytest.approx((1e9 + noise)[size].std(ddof=1), rel=1e-6)
 
@@ -86,7 +88,12 @@ def test_bounds_are_inclusive_and_exact(lab: QueryLab) -> None:
         answer = lab.ask("stats", sensor_id="s", start=moments[low], end=moments[high])
         assert (answer["min_value"], answer["max_value"]) == (low, high)
         assert answer["count"] == high - low + 1
-        answer = lab.ask("stats", sensor_id="s", start=moments[low] + 1, end=moments[high] - 1 + (low == high) * 2)
+        answer = lab.ask(
+            "stats",
+            sensor_id="s",
+            start=moments[low] + 1,
+            end=moments[high] - 1 + (low == high) * 2,
+        )
         assert answer["count"] == max(high - low - 1, 0)
 
 
@@ -105,11 +112,15 @@ def test_recent_range_comes_from_memory_and_old_from_rollups(tmp_path: Path) -> 
     lab.add("s", T0 + np.arange(1000) * HOUR // 4, np.arange(1000.0))
     recent = lab.ask_live("stats", sensor_id="s", start=T0 + 950 * HOUR // 4 + 5)
     assert recent["count"] == 49
-    body = lab.file_engine.answer("stats", {"sensor_id": "s", "start": T0, "end": T0 + 10 * HOUR - 1})
+    body = lab.file_engine.answer(
+        "stats", {"sensor_id": "s", "start": T0, "end": T0 + 10 * HOUR - 1}
+    )
     assert decode(body)["source"] == "rollup_1h"
     body = lab.file_engine.answer("stats", {"sensor_id": "s", "start": T0, "end": T0 + HOUR})
     assert decode(body)["source"] == "rollup_1h+raw"
-    body = lab.file_engine.answer("stats", {"sensor_id": "s", "start": T0 + 1, "end": T0 + 10 * HOUR})
+    body = lab.file_engine.answer(
+        "stats", {"sensor_id": "s", "start": T0 + 1, "end": T0 + 10 * HOUR}
+    )
     assert decode(body)["source"] == "rollup_1h+rollup_1m+raw"
     lab.close()
 
@@ -150,7 +161,9 @@ def test_fill_between_readings(lab: QueryLab, fill: str, expected: list[float | 
     lab.add("s", [T0 + 10, T0 + 15 * MINUTE + 10], [1, 4])
     answer = lab.ask("timeseries", sensor_id="s", fill=fill)
     assert values_of(answer) == expected
-    assert [row["count"] for row in answer["data"]] == [int(v in {1, 4} and k in {0, len(expected) - 1}) for k, v in enumerate(expected)]
+    assert [row["count"] for row in answer["data"]] == [
+        int(v in {1, 4} and k in {0, len(expected) - 1}) for k, v in enumerate(expected)
+    ]
     if fill == "previous":
         assert answer["data"][1]["min_value"] == 1
 
@@ -176,7 +189,9 @@ def test_fill_reaches_to_the_given_bounds(
 def test_fill_of_a_range_without_readings(lab: QueryLab) -> None:
     lab.add("s", [T0], [1])
     for fill, value in [("null", None), ("previous", None), ("linear", None), ("3", 3)]:
-        answer = lab.ask("timeseries", sensor_id="s", fill=fill, start=T0 + HOUR, end=T0 + HOUR + 6 * MINUTE)
+        answer = lab.ask(
+            "timeseries", sensor_id="s", fill=fill, start=T0 + HOUR, end=T0 + HOUR + 6 * MINUTE
+        )
         assert values_of(answer) == [value, value]
     assert lab.ask("timeseries", sensor_id="s", fill="0", end=T0 - 1)["data"] == []
 
@@ -186,7 +201,7 @@ def test_fill_of_a_range_without_readings(lab: QueryLab) -> None:
     [("1s", "2023-11-15T10:20:31Z"), ("90s", "2023-11-15T10:19:30Z"),
      ("1m", "2023-11-15T10:20:00Z"), ("5 minutes", "2023-11-15T10:20:00Z"),
      ("1 hour", "2023-11-15T10:00:00Z"), ("1d", "2023-11-15T00:00:00Z"),
-     ("1w", "2023-11-13T00:00:00Z"), ("30d", "2023-11-02T00:00:00Z")],
+     ("1w", "2023-11-13T00:00:00Z"), ("30d", "2023-10-29T00:00:00Z")],
 )  # fmt: skip
 def test_buckets_begin_where_duckdb_puts_them(lab: QueryLab, interval: str, first: str) -> None:
     moment = T0 + 10 * HOUR + 20 * MINUTE + 31_500_000
@@ -266,7 +281,7 @@ def test_the_end_of_time(lab: QueryLab) -> None:
         for interval in ("30d", "1d", "1h", "1s"):
             answer = lab.ask("timeseries", sensor_id="s", interval=interval, tz=zone)
             assert values_of(answer) == [1, 2]
-    assert lab.ask("stats", sensor_id="s", start=0, end=limits.TIMESTAMP_US_MAX)["count"] == 2
+    assert lab.ask("stats", sensor_id="s", start=0, end="9999-12-31T23:59:59.999999Z")["count"] == 2
 
 
 # --- anomalies, compare -------------------------------------------------------------------------
@@ -430,22 +445,22 @@ def test_user_text_is_never_sql(lab: QueryLab, text: str) -> None:
 
 
 def test_query_that_takes_too_long_is_ended(lab: QueryLab) -> None:
-    slow = QueryEngine(lab.store, None, lab.clock, 0.05)
-    size = 200_000
-    for k in range(5):
-        lab.add("s", T0 + np.arange(size) * 1_000_003 + k, np.arange(size) % 977)
-    ended = 0
-    for _ in range(20):
-        try:
-            slow.answer("timeseries", {"sensor_id": "s", "interval": "61s", "tz": "Europe/Berlin"})
-        except QueryTimeoutError:
-            ended += 1
-    never = QueryEngine(lab.store, None, lab.clock, 0.0)
-    with pytest.raises(QueryTimeoutError):
+    lab.add("s", T0 + np.arange(500_000) * 1_000_003, np.arange(500_000) % 977)
+    hasty = QueryEngine(lab.store, None, lab.clock, 0.003)
+
+    def insist(query: str, **params: object) -> None:
         for _ in range(100):
-            never.answer("anomalies", {"sensor_id": "s", "threshold": "0.001"})
-    assert decode(slow.answer("stats", {"sensor_id": "s"}))["count"] == 5 * size
-    assert decode(never.answer("stats", {"sensor_id": "s"}))["count"] == 5 * size or ended
+            hasty.answer(query, params)
+
+    with pytest.raises(QueryTimeoutError):
+        insist("timeseries", sensor_id="s", interval="61s", tz="Europe/Berlin")
+    with pytest.raises(QueryTimeoutError):
+        insist("anomalies", sensor_id="s", threshold="0.001")
+    # What was ended leaves nothing behind in this thread.
+    calm = QueryEngine(lab.store, None, lab.clock, 30)
+    assert decode(calm.answer("anomalies", {"sensor_id": "s"}))["count"] == 0
+    hasty_again = decode(lab.file_engine.answer("stats", {"sensor_id": "s"}))
+    assert hasty_again["count"] == 500_000
 
 
 def test_several_threads_ask_at_once(lab: QueryLab) -> None:
@@ -454,9 +469,7 @@ def test_several_threads_ask_at_once(lab: QueryLab) -> None:
     answers: list[bytes] = []
 
     def ask() -> None:
-        answers.extend(
-            lab.file_engine.answer("timeseries", {"sensor_id": "s"}) for _ in range(10)
-        )
+        answers.extend(lab.file_engine.answer("timeseries", {"sensor_id": "s"}) for _ in range(10))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:

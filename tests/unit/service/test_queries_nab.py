@@ -59,9 +59,7 @@ def test_stats(lab: QueryLab, name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(("low", "high"), [(0.1, 0.9), (0.3, 0.301), (0.0, 0.5), (0.99, 1.0)])
 @pytest.mark.parametrize("shift_us", [0, 1, 30_000_000, 3_599_999_999])
-def test_stats_of_a_range(
-    lab: QueryLab, name: str, low: float, high: float, shift_us: int
-) -> None:
+def test_stats_of_a_range(lab: QueryLab, name: str, low: float, high: float, shift_us: int) -> None:
     moments, values = load(name)
     start = int(moments[int(low * (len(moments) - 1))]) + shift_us
     end = max(start, int(moments[int(high * (len(moments) - 1))]) + shift_us)
@@ -97,9 +95,7 @@ def test_timeseries(lab: QueryLab, name: str, interval: str, seconds: int) -> No
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("threshold", [0.5, 2.0, 3.0, 8.0])
 @pytest.mark.parametrize("part", [(0, 1), (0.4, 0.7)])
-def test_anomalies(
-    lab: QueryLab, name: str, threshold: float, part: tuple[float, float]
-) -> None:
+def test_anomalies(lab: QueryLab, name: str, threshold: float, part: tuple[float, float]) -> None:
     moments, values = load(name)
     start, end = (int(moments[int(share * (len(moments) - 1))]) for share in part)
     inside = (moments >= start) & (moments <= end)

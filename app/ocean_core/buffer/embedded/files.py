@@ -11,7 +11,8 @@ from typing import Final
 
 import apsw
 
-_COPY_BYTES: Final = 1024 * 1024
+# SQLite's file layer takes less than 128 KiB at a time; more is cut off.
+_PIECE_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,19 @@ def raw_file(path: Path, vfs: str | None, *, write: bool = False) -> Iterator[ap
     It goes through SQLite's file layer because closing a descriptor of our own would drop the
     POSIX locks that a connection of this process holds on the same file.
     """
-    kind = apsw.SQLITE_OPEN_WAL if path.name.endswith("-wal") else apsw.SQLITE_OPEN_MAIN_DB
     mode = apsw.SQLITE_OPEN_READWRITE if write else apsw.SQLITE_OPEN_READONLY
-    file = apsw.VFSFile(vfs or "", str(path), [kind | mode, 0])
+    # Also for a WAL: as such it could only be opened while the main file exists.
+    file = apsw.VFSFile(vfs or "", str(path), [apsw.SQLITE_OPEN_MAIN_DB | mode, 0])
     try:
         yield file
     finally:
         file.xClose()
+
+
+def read_raw(file: apsw.VFSFile, start: int, size: int) -> bytes:
+    """Read a piece of any size; shorter at the end of the file. Raises apsw.Error."""
+    ends = range(start, start + size, _PIECE_BYTES)
+    return b"".join(file.xRead(min(_PIECE_BYTES, start + size - at), at) for at in ends)
 
 
 def write_again(path: Path, vfs: str | None) -> None:
@@ -109,8 +116,8 @@ def write_again(path: Path, vfs: str | None) -> None:
         return
     with raw_file(path, vfs, write=True) as file:
         size = file.xFileSize()
-        for start in range(0, size, _COPY_BYTES):
-            file.xWrite(file.xRead(min(_COPY_BYTES, size - start), start), start)
+        for start in range(0, size, _PIECE_BYTES):
+            file.xWrite(file.xRead(min(_PIECE_BYTES, size - start), start), start)
         file.xSync(apsw.SQLITE_SYNC_FULL)
 
 

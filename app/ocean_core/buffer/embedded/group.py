@@ -6,7 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ocean_core.buffer.embedded.rows import BlockRow, KeyRow, pack_keys
+from ocean_core.buffer.embedded.rows import (
+    BlockRow,
+    KeyRow,
+    pack_keys,
+    row_of,
+    uuid_with_keys,
+)
 from ocean_core.model.block import (
     Block,
     Events,
@@ -26,7 +32,7 @@ class Slot:
     """A block in the making; ``first_id`` is known once it is sealed."""
 
     first_id: int = 0
-    block: Block | None = None
+    rows: Readings | Events | None = None
     keys: list[KeyRow] = field(default_factory=list)
 
 
@@ -63,9 +69,7 @@ class Placement:
 class GroupPlan:
     """Merges requests into blocks. A request's rows keep dense ids, even across blocks."""
 
-    def __init__(
-        self, next_id: int, arrival_us: int, random_bytes: Callable[[int], bytes]
-    ) -> None:
+    def __init__(self, next_id: int, arrival_us: int, random_bytes: Callable[[int], bytes]) -> None:
         self.next_id = next_id
         self._arrival_us = arrival_us
         self._random_bytes = random_bytes
@@ -128,7 +132,7 @@ class GroupPlan:
 
     def _seal(self, slot: Slot, rows: Readings | Events) -> None:
         slot.first_id = self.next_id
-        slot.block = Block(slot.first_id, self._arrival_us, self._random_bytes(16), rows)
+        slot.rows = rows
         self.next_id += len(rows)
         self._slots.append(slot)
 
@@ -141,12 +145,9 @@ class GroupPlan:
         """Return the rows for the database; last, when all keys are known."""
         rows: list[BlockRow] = []
         for slot in self._slots:
-            block = slot.block
-            assert block is not None
-            rows.append(
-                BlockRow(
-                    block.first_id, block.count, block.arrival_us, int(block.kind), block.uuid,
-                    pack_block(block), pack_keys(slot.keys),
-                )
-            )  # fmt: skip
+            assert slot.rows is not None
+            keys = pack_keys(slot.keys)
+            uuid = uuid_with_keys(self._random_bytes(12), keys)
+            block = Block(slot.first_id, self._arrival_us, uuid, slot.rows)
+            rows.append(row_of(block, pack_block(block), keys))
         return rows

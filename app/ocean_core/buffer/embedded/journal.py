@@ -241,13 +241,15 @@ def _peek(settings: JournalSettings, key: IdempotencyKey, acked_id: int) -> Rece
     Only receipts up to the last acknowledged id count: what a failed fsync left behind it may not
     be on the disk.
     """
-    flags = apsw.SQLITE_OPEN_READONLY
+    # A file layer without shared memory has to lock the file, which takes more than reading.
+    flags = apsw.SQLITE_OPEN_READWRITE if settings.exclusive else apsw.SQLITE_OPEN_READONLY
     try:
         db = apsw.Connection(str(settings.path), flags=flags, vfs=settings.vfs)
         try:
             if settings.exclusive:
                 db.pragma("locking_mode", "EXCLUSIVE")
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            db.pragma("query_only", 1)
             found = find_receipt(db, key)
         finally:
             db.close()

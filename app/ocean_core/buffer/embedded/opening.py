@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -25,9 +24,9 @@ from ocean_core.buffer.embedded.files import (
     write_again,
 )
 from ocean_core.buffer.embedded.rows import (
+    INSERT_MISSING,
     PUT_BLOCK_BACK,
     PUT_KEY_BACK,
-    INSERT_MISSING,
     gaps,
     subtract,
     unpack_keys,
@@ -130,7 +129,8 @@ def _open_checked(
         mark = _mark(settings)
         is_new = not db.pragma("schema_version")
         if is_new:
-            schema.create(db, (known or mark).epoch if known or mark else _new_epoch(settings))
+            former = known or mark
+            schema.create(db, former.epoch if former is not None else _new_epoch(settings))
         else:
             schema.check_tables(db)
         os.chmod(files.main, 0o600)  # noqa: PTH101 - one call, no object
@@ -241,9 +241,9 @@ def _last_id(db: apsw.Connection) -> int:
 def _forget_unacknowledged(db: apsw.Connection, acked_id: int) -> None:
     """Remove what a failed commit left behind: its clients were told that it failed."""
     db.execute("BEGIN IMMEDIATE")
-    rows = db.execute("SELECT keys FROM telemetry_buffer WHERE id > ?", (acked_id,)).fetchall()
-    for (keys,) in rows:
-        for key in unpack_keys(keys):
+    rows = db.execute("SELECT uuid, keys FROM telemetry_buffer WHERE id > ?", (acked_id,)).fetchall()
+    for block_uuid, keys in rows:
+        for key in unpack_keys(block_uuid, keys):
             drop = "DELETE FROM idempotency WHERE scope = ? AND key = ? AND receipt = ?"
             db.execute(drop, (key.scope, key.key, key.receipt))
     db.execute("DELETE FROM telemetry_buffer WHERE id > ?", (acked_id,))
@@ -260,7 +260,7 @@ def _put_back(db: apsw.Connection, hidden: Hidden, trimmed: int, acked_id: int |
         if unwanted or nearest:
             continue
         db.execute(PUT_BLOCK_BACK, msgspec.structs.astuple(row))
-        for key in unpack_keys(row.keys):
+        for key in unpack_keys(row.uuid, row.keys):
             db.execute(PUT_KEY_BACK, msgspec.structs.astuple(key))
 
 
@@ -285,8 +285,8 @@ def _find_gaps(store: JournalStore, *, everything: bool) -> list[IdRange]:
 
     A start looks at the newest blocks only; the scrub of the analytics process sees the rest.
     """
-    rows: Iterable[tuple[int, int]]
     newest = "SELECT id, count FROM telemetry_buffer ORDER BY id DESC LIMIT ?"
+    rows: list[tuple[Any, ...]]
     rows = store.db.execute(newest, (-1 if everything else _BLOCKS_SCANNED,)).fetchall()[::-1]
     complete = everything or len(rows) < _BLOCKS_SCANNED
     expected = store.trimmed + 1 if complete else rows[0][0]
@@ -294,7 +294,7 @@ def _find_gaps(store: JournalStore, *, everything: bool) -> list[IdRange]:
 
 
 def _verify_newest(store: JournalStore) -> None:
-    rows = store.db.execute(
+    rows: list[tuple[Any, ...]] = store.db.execute(
         "SELECT id, count, data FROM telemetry_buffer ORDER BY id DESC LIMIT ?", (_BLOCKS_VERIFIED,)
     ).fetchall()
     damaged = [

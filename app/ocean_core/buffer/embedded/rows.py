@@ -18,7 +18,9 @@ from ocean_core.model.block import Block, BlockDamagedError, BlockKind, unpack_b
 
 _CRC_BYTES: Final = 4
 
-_BLOCK_COLUMNS: Final = "(id, count, timestamp, kind, uuid, data, keys) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_BLOCK_COLUMNS: Final = (
+    "(id, count, timestamp, kind, uuid, data, keys) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 ADD_BLOCK: Final = f"INSERT INTO telemetry_buffer {_BLOCK_COLUMNS}"
 PUT_BLOCK_BACK: Final = f"INSERT OR IGNORE INTO telemetry_buffer {_BLOCK_COLUMNS}"
 PUT_KEY_BACK: Final = (
@@ -74,16 +76,28 @@ def checked(data: bytes) -> bytes | None:
 
 def pack_keys(rows: Sequence[KeyRow]) -> bytes | None:
     """Return the value of column ``keys``; None without keys."""
-    return with_crc(msgspec.msgpack.encode(rows)) if rows else None
+    return msgspec.msgpack.encode(rows) if rows else None
 
 
-def unpack_keys(value: object) -> list[KeyRow]:
-    """Return the keys in a column; none if the value is damaged."""
-    body = checked(value) if isinstance(value, bytes) else None
-    if body is None:
+def uuid_with_keys(random: bytes, keys: bytes | None) -> bytes:
+    """Return the UUID of a block: 12 random bytes, then the CRC-32 of its keys.
+
+    Thus the CRC of the block vouches for its keys too, and for there being none.
+    """
+    return random[:12] + zlib.crc32(keys or b"").to_bytes(4, "little")
+
+
+def keys_fit(uuid: bytes, keys: bytes | None) -> bool:
+    """Whether these are the keys that were stored with the block."""
+    return uuid[12:] == zlib.crc32(keys or b"").to_bytes(4, "little")
+
+
+def unpack_keys(uuid: bytes, keys: bytes | None) -> list[KeyRow]:
+    """Return the keys of a block; none if they are damaged."""
+    if not keys or not keys_fit(uuid, keys):
         return []
     try:
-        return _decoder.decode(body)
+        return _decoder.decode(keys)
     except msgspec.DecodeError:
         return []
 

@@ -26,6 +26,7 @@ from ocean_core.buffer.embedded import schema
 from ocean_core.buffer.embedded.files import (
     JournalFiles,
     raw_file,
+    read_raw,
     size_of,
     sync_directory,
     write_durably,
@@ -42,14 +43,15 @@ from ocean_core.buffer.embedded.pages import (
     record_of,
 )
 from ocean_core.buffer.embedded.rows import (
+    INSERT_MISSING,
     PUT_BLOCK_BACK,
     PUT_KEY_BACK,
-    INSERT_MISSING,
     SET_META,
     BlockRow,
     KeyRow,
     checked,
     gaps,
+    keys_fit,
     row_of,
     subtract,
     unpack_keys,
@@ -104,7 +106,7 @@ class _Pages:
     def _read_main(self, start: int, count: int) -> bytes:
         try:
             with raw_file(self._files.main, self._vfs) as file:
-                return file.xRead(count * PAGE_BYTES, start * PAGE_BYTES)
+                return read_raw(file, start * PAGE_BYTES, count * PAGE_BYTES)
         except apsw.Error:
             if count == 1:
                 return bytes(PAGE_BYTES)
@@ -138,11 +140,14 @@ def _read_whole(files: JournalFiles, vfs: str | None) -> bytes:
     if not size_of(files.wal):
         return b""
     with raw_file(files.wal, vfs) as file:
-        return file.xRead(file.xFileSize(), 0)
+        return read_raw(file, 0, file.xFileSize())
 
 
 def _block_in(cell: Cell, ways: list[Fetch]) -> BlockRow | None:
-    """Return the whole block of a cell, None if the cell has none or its CRC does not hold."""
+    """Return the whole block of a cell, None if the cell has none or its CRC does not hold.
+
+    Keys that are not those of the block are left out; ``keys_fit`` tells.
+    """
     trace = find_block(cell)
     if trace is None:
         return None
@@ -156,7 +161,8 @@ def _block_in(cell: Cell, ways: list[Fetch]) -> BlockRow | None:
             if block is not None and data is not None and payload is not None:
                 columns = record_of(payload)
                 keys = columns[6] if columns is not None and len(columns) == 7 else None
-                return row_of(block, data, keys if isinstance(keys, bytes) else None)
+                fitting = isinstance(keys, bytes) and keys_fit(block.uuid, keys)
+                return row_of(block, data, keys if fitting else None)
     return None
 
 
@@ -167,6 +173,7 @@ def find_hidden(files: JournalFiles, vfs: str | None) -> Hidden | None:
         return None
     blocks: dict[int, BlockRow] = {}
     claims: set[tuple[int, int]] = set()
+    unconfirmed = pages.wal.last_transaction
     for i in range(pages.wal.accepted, len(pages.wal.frames)):
         frame = pages.wal.frames[i]
         ways: list[Fetch] | None = None
@@ -176,7 +183,9 @@ def find_hidden(files: JournalFiles, vfs: str | None) -> Hidden | None:
                 continue
             ways = ways or pages.ways_from_frame(i)
             row = _block_in(cell, ways)
-            if row is None:
+            # What may never have been acknowledged comes back with its keys or not at all: its
+            # client may send it again.
+            if row is None or (i >= unconfirmed and not keys_fit(row.uuid, row.keys)):
                 claims.update(claims_of(cell, trace))
             else:
                 blocks[row.id] = row
@@ -245,7 +254,7 @@ class _Copy:
         if row is None:
             return
         self._db.execute(PUT_BLOCK_BACK, msgspec.structs.astuple(row))
-        for key in unpack_keys(row.keys):
+        for key in unpack_keys(row.uuid, row.keys):
             self._db.execute(PUT_KEY_BACK, msgspec.structs.astuple(key))
         self._bytes += len(row.data)
         if self._bytes >= _COMMIT_BYTES:
@@ -264,7 +273,9 @@ class _Copy:
             case [None, int(last_id), int(found_us), str(reason)] if 0 < rowid <= last_id:
                 self._db.execute(INSERT_MISSING, (rowid, last_id, found_us, reason))
             case [str(group), str(epoch), int(position)] if _is_uuid(epoch):
-                cursor_row = "INSERT OR REPLACE INTO cursors (group_name, epoch, id) VALUES (?, ?, ?)"
+                cursor_row = (
+                    "INSERT OR REPLACE INTO cursors (group_name, epoch, id) VALUES (?, ?, ?)"
+                )
                 self._db.execute(cursor_row, (group, epoch, position))
             case _:
                 return

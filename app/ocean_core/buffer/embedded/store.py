@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import apsw
 import msgspec
@@ -232,7 +232,7 @@ class JournalStore:
         """Delete some whole blocks up to an id; False while there are more. Raises apsw.Error."""
         db = self.db
         db.execute("BEGIN IMMEDIATE")
-        rows = db.execute(
+        rows: list[tuple[Any, ...]] = db.execute(
             "SELECT id, count FROM telemetry_buffer WHERE id <= ? ORDER BY id LIMIT ?",
             (up_to_id, _TRIM_STEP),
         ).fetchall()
@@ -282,7 +282,9 @@ class JournalStore:
         return lost
 
     def _blocks_over(self, item: IdRange) -> list[tuple[int, int, object]]:
-        before = self.db.execute("SELECT max(id) FROM telemetry_buffer WHERE id <= ?", (item.first,))
+        before = self.db.execute(
+            "SELECT max(id) FROM telemetry_buffer WHERE id <= ?", (item.first,)
+        )
         start = before.get or item.first
         rows = self.db.execute(
             "SELECT id, count, data FROM telemetry_buffer WHERE id BETWEEN ? AND ?",

@@ -45,6 +45,18 @@ class WalImage:
     accepted: int
 
     @property
+    def last_transaction(self) -> int:
+        """Index of the first frame of the last transaction.
+
+        The next one begins only after a sync, so all before it were synced and acknowledged; this
+        one perhaps was not.
+        """
+        for i in range(len(self.frames) - 2, -1, -1):
+            if self.frames[i].ends_transaction:
+                return i + 1
+        return 0
+
+    @property
     def hides_something(self) -> bool:
         """Whether there are frames that SQLite will not see but that may have been acknowledged.
 

@@ -110,6 +110,7 @@ class JournalWriter:
         self._known: Known | None = None
         self._damage: str | None = None
         self._failures = 0
+        self._failed_group: list[Waiting] = []
         self._checkpoint_busy = False
         self._commit_times = settings.metrics.histogram("ocean_buffer_commit_duration_seconds")
         self._opened: asyncio.Future[None] = callbacks.loop.create_future()
@@ -126,9 +127,9 @@ class JournalWriter:
     def has_room(self, cost: int) -> bool:
         """Whether the queue takes another request."""
         tuning = self._settings.tuning
-        return (
-            self.queue_bytes + cost <= tuning.queue_bytes_max or not self._queue
-        ) and len(self._queue) < tuning.queue_requests_max
+        return (self.queue_bytes + cost <= tuning.queue_bytes_max or not self._queue) and len(
+            self._queue
+        ) < tuning.queue_requests_max
 
     def put(self, waiting: Waiting) -> None:
         """Queue a request. Raises the present failure if requests are not taken now."""
@@ -212,13 +213,7 @@ class JournalWriter:
             while not (self._queue or self._tasks or self._closing):
                 if not self._sleep(self._upkeep_in()):
                     return [], True
-            delay = settings.commit_delay_ms / 1000
-            if delay and self._queue and not self._closing:
-                until = self._queue[0].since + delay
-                while not self._closing and self.queue_bytes < GROUP_BYTES_MAX:
-                    left = until - settings.clock.monotonic()
-                    if left <= 0 or not self._sleep(left):
-                        break
+            self._wait_for_more()
             queue = self._queue
             group: list[Waiting] = []
             taken = 0
@@ -228,6 +223,17 @@ class JournalWriter:
             self.queue_bytes -= taken
             settings.metrics.set("ocean_buffer_queue_bytes", self.queue_bytes)
         return group, False
+
+    def _wait_for_more(self) -> None:
+        """Let a group grow for ``commit_delay_ms`` after its first request came."""
+        delay = self._settings.commit_delay_ms / 1000
+        if not delay or not self._queue:
+            return
+        until = self._queue[0].since + delay
+        while self.queue_bytes < GROUP_BYTES_MAX and not self._closing:
+            left = until - self._settings.clock.monotonic()
+            if left <= 0 or not self._sleep(left):
+                return
 
     def _sleep(self, seconds: float | None) -> bool:
         self._sleeping = True
@@ -251,8 +257,8 @@ class JournalWriter:
         started = clock.monotonic()
         try:
             committed = store.commit(group)
-        except BaseException as error:
-            self._answer([(waiting.future, _refusal_for(error, store)) for waiting in group])
+        except BaseException:
+            self._failed_group = group
             raise
         self._known = Known(store.epoch, store.head_id)
         self.head_id = store.head_id
@@ -297,14 +303,16 @@ class JournalWriter:
         self._settings.metrics.add("ocean_database_errors_total", 1, "journal")
         self._settings.log.error("buffer.failed", code=error.code, reason=error.detail)
         self.failure = error
-        self._set_state(
-            BufferState.SALVAGING if salvage_next else BufferState.FAILED, error.detail
-        )
+        self._set_state(BufferState.SALVAGING if salvage_next else BufferState.FAILED, error.detail)
         with self._condition:
             refused = list(self._queue)
             self._queue.clear()
             self.queue_bytes = 0
-        self._answer([(waiting.future, self.refusal()) for waiting in refused])
+        group, self._failed_group = self._failed_group, []
+        self._answer(
+            [(waiting.future, _told(error)) for waiting in group]
+            + [(waiting.future, self.refusal()) for waiting in refused]
+        )
         self._tell_opened(error)
 
     def _let_go(self) -> None:
@@ -445,10 +453,8 @@ def _settle(future: asyncio.Future[None], error: OceanError | None) -> None:
         future.set_exception(error)
 
 
-def _refusal_for(error: BaseException, store: JournalStore) -> OceanError:
+def _told(error: OceanError) -> OceanError:
     """Return what a client is told when the commit of its request failed."""
-    failure = translate(error, store.db) if isinstance(error, Exception) else None
-    if isinstance(failure, DiskFullError | StoreIOError):
-        return type(failure)(failure.detail, retry_after_s=RETRY_AFTER_S)
-    detail = failure.detail if failure is not None else "the journal could not be written"
-    return BufferUnavailableError(detail, retry_after_s=RETRY_AFTER_S)
+    if isinstance(error, DiskFullError | StoreIOError):
+        return type(error)(error.detail, retry_after_s=RETRY_AFTER_S)
+    return BufferUnavailableError(error.detail, retry_after_s=RETRY_AFTER_S)

@@ -10,6 +10,8 @@ offset of a zone changes:
   if the clock lands exactly on a multiple (02:00 again, for ``1h``) or in another bucket. So an
   hour that comes twice gives two buckets, told apart by their printed offset, and ``6h`` gives one
   bucket of five or seven hours.
+
+Changes are looked up until the end of the year 2100; later moments keep the offset in force then.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ ORIGIN_US: Final = 946_857_600_000_000  # 2000-01-03T00:00:00, a Monday
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # No zone changed its offset twice within six days since 1970 (measured: seven is the least).
 _PROBE_DAYS: Final = 3
-# Local times of the last years would leave the calendar; by then all offsets repeat anyway.
-_YEAR_MAX: Final = 9998
+# Nobody knows the rules of clocks that far ahead; a device that says 9999 must not cost seconds.
+_YEAR_MAX: Final = 2100
 
 
 class Period(NamedTuple):
@@ -170,7 +172,7 @@ def _offset_at(zone: str, moment_us: int) -> int:
     info = zone_named(zone)
     assert info is not None, zone
     if moment.year > _YEAR_MAX:
-        moment = moment.replace(year=_YEAR_MAX, day=min(moment.day, 28))
+        moment = datetime(_YEAR_MAX, 12, 31, tzinfo=UTC)
     offset = moment.astimezone(info).utcoffset()
     assert offset is not None, zone
     return offset // timedelta(microseconds=1)
