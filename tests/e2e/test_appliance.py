@@ -5,6 +5,7 @@ nothing that was acknowledged is lost and nothing is left behind. OCEAN_EXECUTAB
 file than dist/ocean.
 """
 
+import fcntl
 import os
 import random
 import signal
@@ -30,6 +31,7 @@ SENSOR = "hall-3/temp"
 READINGS = 1000
 FIRST_ANSWER_WITHIN_S = 10.0
 VISIBLE_WITHIN_S = 20.0
+MARKER = ".ocean"
 START_KILLS = 8
 START_TAKES_S = 1.2
 
@@ -111,9 +113,18 @@ def test_version_and_settings() -> None:
     assert "port = 8030" in run_ocean("config", "show").stdout
 
 
-def test_every_data_file_is_inside(executable: Path) -> None:
+@pytest.fixture
+def archive(executable: Path) -> Any:
     readers = pytest.importorskip("PyInstaller.archive.readers")
-    archive = readers.CArchiveReader(str(executable))
+    return readers.CArchiveReader(str(executable))
+
+
+def test_marker_of_our_folder_is_unpacked_first(archive: Any) -> None:
+    unpacked = [name for name, entry in archive.toc.items() if entry[-1] in {"b", "x"}]
+    assert unpacked[0] == MARKER
+
+
+def test_every_data_file_is_inside(archive: Any) -> None:
     expected = {
         f"ocean_core/{path.relative_to(PACKAGE)}": path.read_bytes()
         for path in PACKAGE.rglob("*")
@@ -257,3 +268,21 @@ def test_launcher_may_be_killed_at_any_moment_of_a_start(appliance: Appliance) -
     send(appliance)
     wait_for_readings(appliance, READINGS)
     assert appliance.stop() == 0
+
+
+def test_start_removes_folders_of_killed_launchers_and_no_others(unpacked: Path) -> None:
+    left, unfinished, fresh, foreign, held = (unpacked / f"_MEI0000{n:04x}abcdef" for n in range(5))
+    for folder, content in [(left, "complete"), (unfinished, ""), (fresh, ""), (held, "complete")]:
+        folder.mkdir()
+        (folder / MARKER).write_text(content)
+    foreign.mkdir()
+    (foreign / "data").touch()
+    long_ago = time.time() - 3600
+    os.utime(unfinished / MARKER, (long_ago, long_ago))
+    descriptor = os.open(held, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        assert run_ocean("version", TMPDIR=str(unpacked)).returncode == 0
+    finally:
+        os.close(descriptor)
+    assert sorted(unpacked.iterdir()) == [fresh, foreign, held]

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ocean_core.buffer.embedded import EmbeddedJournal, JournalReader, JournalTuning
+from ocean_core.buffer.embedded import JournalReader, JournalTuning
 from ocean_core.buffer.embedded.journal import JournalSettings
 from ocean_core.model.block import Block, Events, Readings
 from ocean_core.model.receipt import IdempotencyKey, Intake
 from ocean_core.obs.catalog import METRICS
-from ocean_core.obs.clock import ManualClock, SystemClock
+from ocean_core.obs.clock import ManualClock
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
 
@@ -121,5 +121,3 @@ def copy_as_killed(source: Path, target: Path) -> Path:
             shutil.copyfile(source / name, target / name)
     return target
 
-
-__all__ = ["EmbeddedJournal", "SystemClock"]

@@ -146,7 +146,8 @@ class AnalyticsProcess:
         )
         reason = opened.rebuild_reason if opened.rebuild_reason not in (None, "new") else ""
         if reason:
-            self._metrics.add("ocean_pipeline_rebuilds_total", 1, reason)
+            why = "missing" if reason == "missing" else "unusable"
+            self._metrics.add("ocean_pipeline_rebuilds_total", 1, why)
         series = [entry.name for entry in store.series()]
         self._channel.send(Hello(os.getpid(), source.epoch, opened.watermark, reason or "", series))
         if self._scrub:

@@ -241,7 +241,8 @@ def _last_id(db: apsw.Connection) -> int:
 def _forget_unacknowledged(db: apsw.Connection, acked_id: int) -> None:
     """Remove what a failed commit left behind: its clients were told that it failed."""
     db.execute("BEGIN IMMEDIATE")
-    rows = db.execute("SELECT uuid, keys FROM telemetry_buffer WHERE id > ?", (acked_id,)).fetchall()
+    later = "SELECT uuid, keys FROM telemetry_buffer WHERE id > ?"
+    rows: list[tuple[Any, ...]] = db.execute(later, (acked_id,)).fetchall()
     for block_uuid, keys in rows:
         for key in unpack_keys(block_uuid, keys):
             drop = "DELETE FROM idempotency WHERE scope = ? AND key = ? AND receipt = ?"

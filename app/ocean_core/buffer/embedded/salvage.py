@@ -161,8 +161,9 @@ def _block_in(cell: Cell, ways: list[Fetch]) -> BlockRow | None:
             if block is not None and data is not None and payload is not None:
                 columns = record_of(payload)
                 keys = columns[6] if columns is not None and len(columns) == 7 else None
-                fitting = isinstance(keys, bytes) and keys_fit(block.uuid, keys)
-                return row_of(block, data, keys if fitting else None)
+                if isinstance(keys, bytes) and keys_fit(block.uuid, keys):
+                    return row_of(block, data, keys)
+                return row_of(block, data, None)
     return None
 
 

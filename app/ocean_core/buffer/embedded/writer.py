@@ -309,10 +309,8 @@ class JournalWriter:
             self._queue.clear()
             self.queue_bytes = 0
         group, self._failed_group = self._failed_group, []
-        self._answer(
-            [(waiting.future, _told(error)) for waiting in group]
-            + [(waiting.future, self.refusal()) for waiting in refused]
-        )
+        self._answer([(waiting.future, _told(error)) for waiting in group])
+        self._answer([(waiting.future, self.refusal()) for waiting in refused])
         self._tell_opened(error)
 
     def _let_go(self) -> None:
