@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # loadgroup keeps tests that share a resource on one worker.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist loadgroup
-CODE := app tests build $(wildcard bench)
+CODE := app tests build packaging $(wildcard bench)
 
 .PHONY: help
 help: ## list what can be made

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,67 +92,102 @@ def damaged(base: Base, tmp_path: Path) -> Path:
 
 # --- where the bytes of a block lie: without any code of the journal ------------------------------
 
+Unit = tuple[str, int]
+"""("main", page number from 1) or ("wal", frame number from 0): what a flipped byte may spoil."""
 
-def pieces_of(packed: bytes) -> Iterator[bytes]:
-    """Yield the parts of a block as SQLite lays them out, as far as they tell blocks apart.
 
-    A block that does not fit into its leaf page goes on in overflow pages of 4092 bytes each; how
-    much stays in the leaf follows from the size of the record, which is some bytes longer.
+class Layout:
+    """Finds the pages of each block, by SQLite's file format."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._main = (data_dir / "journal.db").read_bytes()
+        self._wal = (data_dir / "journal.db-wal").read_bytes()
+        self.pages = len(self._main) // PAGE
+        self.frames = (len(self._wal) - WAL_HEADER) // FRAME
+        self._frame_of_page = {
+            int.from_bytes(self._wal[at : at + 4], "big"): number
+            for number, at in enumerate(range(WAL_HEADER, WAL_HEADER + self.frames * FRAME, FRAME))
+        }
+
+    def copies(self, packed: bytes) -> list[set[Unit]]:
+        """Return for each copy of a block the units that hold it: in the file, and in the WAL."""
+        found: list[set[Unit]] = []
+        for number in sorted({at // PAGE + 1 for at in _places(self._main, packed[:64])}):
+            found.append(self._units(("main", number), packed[:64]))
+        for at in _places(self._wal, packed[:64]):
+            found.append(self._units(("wal", (at - WAL_HEADER) // FRAME), packed[:64]))
+        return found
+
+    def _image(self, unit: Unit) -> bytes:
+        kind, number = unit
+        if kind == "main":
+            return self._main[(number - 1) * PAGE : number * PAGE]
+        start = WAL_HEADER + number * FRAME + FRAME_HEADER
+        return self._wal[start : start + PAGE]
+
+    def _units(self, leaf: Unit, header: bytes) -> set[Unit]:
+        """Return the leaf page and the chain of overflow pages behind the cell of a block."""
+        page = self._image(leaf)
+        at = page.index(header)
+        count = int.from_bytes(page[3:5], "big")
+        cells = [int.from_bytes(page[8 + 2 * i : 10 + 2 * i], "big") for i in range(count)]
+        payload, start = _varint(page, max(cell for cell in cells if cell < at))
+        _, start = _varint(page, start)
+        units = {leaf}
+        most, least = PAGE - 35, (PAGE - 12) * 32 // 255 - 23
+        if payload <= most:
+            return units
+        surplus = least + (payload - least) % (PAGE - 4)
+        end = start + (surplus if surplus <= most else least)
+        following = int.from_bytes(page[end : end + 4], "big")
+        while following:
+            in_wal = leaf[0] == "wal" and following in self._frame_of_page
+            unit = ("wal", self._frame_of_page[following]) if in_wal else ("main", following)
+            assert unit not in units, "a chain has no end"
+            units.add(unit)
+            following = int.from_bytes(self._image(unit)[:4], "big")
+        return units
+
+
+def _places(image: bytes, piece: bytes) -> Iterator[int]:
+    at = image.find(piece)
+    while at >= 0:
+        yield at
+        at = image.find(piece, at + len(piece))
+
+
+def _varint(page: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    while True:
+        byte = page[at]
+        value, at = value << 7 | byte & 0x7F, at + 1
+        if byte < 0x80:
+            return value, at
+
+
+def may_be_lost(base: Base, hit: set[Unit]) -> set[int]:
+    """Return the ids of blocks of which no copy is free of damage.
+
+    Everything on a damaged page counts as damaged: its structure may be what broke.
     """
-    yield packed[:64]
-    if len(packed) <= PAGE - 100:
-        yield packed[-16:]
-        return
-    # Every overflow page has at least one whole stretch of this length, wherever it begins.
-    for start in range(64, len(packed) - 64, 1024):
-        yield packed[start : start + 64]
-    yield packed[-16:]
-
-
-def places_in(image: bytes, packed: bytes) -> list[set[int]]:
-    """Return for each part of a block the offsets at which it stands in a file.
-
-    A part that a page boundary cuts is nowhere; its neighbours stand for it.
-    """
-    found: list[set[int]] = []
-    for piece in pieces_of(packed):
-        offsets: set[int] = set()
-        at = image.find(piece)
-        while at >= 0:
-            offsets.add(at)
-            at = image.find(piece, at + 1)
-        if offsets:
-            found.append(offsets)
-    return found
-
-
-def may_be_lost(base: Base, main_hit: Callable[[int], bool], wal_hit: Callable[[int], bool]) -> set[int]:
-    """Return ids of blocks of which some part has no copy outside of what was hit.
-
-    ``main_hit`` and ``wal_hit`` tell whether an offset of the file is damaged, or stands on the
-    same page as something that is: the page's own structure may be what broke.
-    """
-    main = (base.data_dir / "journal.db").read_bytes()
-    wal = (base.data_dir / "journal.db-wal").read_bytes()
+    layout = Layout(base.data_dir)
     lost: set[int] = set()
     for (first, last), packed in base.blocks.items():
-        whole_in_main = not any(
-            all(main_hit(at) for at in offsets) for offsets in places_in(main, packed)
-        ) and packed[:64] in main
-        whole_in_wal = not any(
-            all(wal_hit(at) for at in offsets) for offsets in places_in(wal, packed)
-        ) and packed[:64] in wal
-        if not whole_in_main and not whole_in_wal:
+        copies = layout.copies(packed)
+        assert copies, "each block is somewhere"
+        if all(copy & hit for copy in copies):
             lost |= set(range(first, last + 1))
     return lost
 
 
-def nowhere(_offset: int) -> bool:
-    return False
+def main_from(base: Base, page: int) -> set[Unit]:
+    """Return the pages of the main file from one on."""
+    return {("main", number) for number in range(page, Layout(base.data_dir).pages + 1)}
 
 
-def everywhere(_offset: int) -> bool:
-    return True
+def wal_from(base: Base, frame: int) -> set[Unit]:
+    """Return the frames of the WAL from one on."""
+    return {("wal", number) for number in range(frame, Layout(base.data_dir).frames)}
 
 
 # --- what must hold after any damage --------------------------------------------------------------
@@ -245,8 +280,7 @@ def test_journal_flipped(base: Base, damaged: Path, number: int) -> None:
     offset, bit = flip_places(damaged / "journal.db", FLIPS, "main")[number]
     print(f"journal.db, offset {offset}, bit {bit}")
     flip(damaged / "journal.db", offset, bit)
-    page = offset // PAGE
-    allowed = may_be_lost(base, lambda at: at // PAGE == page, nowhere)
+    allowed = may_be_lost(base, {("main", offset // PAGE + 1)})
     check_after_journal_damage(base, damaged, allowed)
 
 
@@ -256,8 +290,7 @@ def test_journal_wal_flipped(base: Base, damaged: Path, number: int) -> None:
     offset, bit = flip_places(wal, FLIPS, "wal")[number]
     print(f"journal.db-wal, offset {offset}, bit {bit}")
     flip(wal, offset, bit)
-    frame = (offset - WAL_HEADER) // FRAME
-    allowed = may_be_lost(base, nowhere, lambda at: (at - WAL_HEADER) // FRAME == frame)
+    allowed = may_be_lost(base, {("wal", (offset - WAL_HEADER) // FRAME)})
     check_after_journal_damage(base, damaged, allowed)
 
 
@@ -278,8 +311,7 @@ def test_journal_truncated(base: Base, damaged: Path, share: float) -> None:
     path = damaged / "journal.db"
     end = int(path.stat().st_size * share)
     os.truncate(path, end)
-    cut_page = end // PAGE
-    allowed = may_be_lost(base, lambda at: (at + 63) // PAGE >= cut_page, nowhere)
+    allowed = may_be_lost(base, main_from(base, end // PAGE + 1))
     check_after_journal_damage(base, damaged, allowed)
 
 
@@ -288,7 +320,7 @@ def test_journal_wal_truncated(base: Base, damaged: Path, share: float) -> None:
     path = damaged / "journal.db-wal"
     end = int(path.stat().st_size * share)
     os.truncate(path, end)
-    allowed = may_be_lost(base, nowhere, lambda at: at + FRAME > end)
+    allowed = may_be_lost(base, wal_from(base, max(0, (end - WAL_HEADER) // FRAME)))
     check_after_journal_damage(base, damaged, allowed)
 
 
@@ -298,11 +330,10 @@ def test_journal_wal_truncated(base: Base, damaged: Path, share: float) -> None:
 def test_journal_deleted(base: Base, damaged: Path, names: tuple[str, ...]) -> None:
     for name in (*names, "journal.db-shm"):
         (damaged / name).unlink(missing_ok=True)
-    allowed = may_be_lost(
-        base,
-        everywhere if "journal.db" in names else nowhere,
-        everywhere if "journal.db-wal" in names else nowhere,
-    )
+    hit: set[Unit] = main_from(base, 1) if "journal.db" in names else set()
+    if "journal.db-wal" in names:
+        hit |= wal_from(base, 0)
+    allowed = may_be_lost(base, hit)
     check_after_journal_damage(base, damaged, allowed)
 
 
@@ -429,7 +460,7 @@ def test_both_damaged_at_once(base: Base, damaged: Path) -> None:
     """The journal is the truth: what it lost and only a damaged index held is gone, and said so."""
     flip(damaged / "journal.db", PAGE * 40 + 2000, 1)
     (damaged / "analytics.duckdb").unlink()
-    allowed = may_be_lost(base, lambda at: at // PAGE == 40, nowhere)
+    allowed = may_be_lost(base, {("main", 41)})
     check_after_journal_damage(base, damaged, allowed)
 
 

@@ -143,9 +143,7 @@ class Disk(apsw.VFS):
 
 
 class ForgetfulFile(apsw.VFSFile):
-    def __init__(
-        self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]
-    ) -> None:
+    def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         super().__init__("", name, flags)
         self.disk = disk
         self.path = name.filename() if isinstance(name, apsw.URIFilename) else str(name)

@@ -120,4 +120,3 @@ def copy_as_killed(source: Path, target: Path) -> Path:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
     return target
-

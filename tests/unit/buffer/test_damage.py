@@ -276,9 +276,7 @@ def test_a_truncated_main_file(tmp_path: Path, base: Path, sample: int) -> None:
     length = rng.choice((rng.randrange(4096, size), rng.randrange(1, size // 4096) * 4096))
     with (directory / "journal.db").open("r+b") as file:
         file.truncate(length)
-    touched = {
-        id_ for page, ids in pristine.pages.items() if page * 4096 > length for id_ in ids
-    }
+    touched = {id_ for page, ids in pristine.pages.items() if page * 4096 > length for id_ in ids}
     # The page that names the epoch may be cut off: then the mark knows it.
     mark = MarkFile(directory / "analytics.mark")
     mark.write(pristine.epoch, 1)
@@ -334,7 +332,9 @@ def test_a_byte_flipped_while_the_journal_is_in_use(tmp_path: Path, base: Path) 
             for step in reader.verify_blocks():
                 journal.report_damage(step.damaged)
             await journal.settled()
-            lost = {i for item in journal.missing_ranges() for i in range(item.first, item.last + 1)}
+            lost = {
+                i for item in journal.missing_ranges() for i in range(item.first, item.last + 1)
+            }
             assert lost
             assert lost <= pristine.pages[page]
             assert all(not step.damaged for step in reader.verify_blocks())

@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from ocean_core.buffer.embedded import EmbeddedJournal, JournalReader, JournalTuning
+from ocean_core.buffer.embedded.rows import SET_META, meta_row
 from ocean_core.buffer.port import BufferState, IdRange
 from ocean_core.model.errors import (
     BufferFullError,
@@ -70,7 +71,11 @@ def test_rows_come_back_under_the_ids_of_the_receipt(tmp_path: Path) -> None:
     first, second = receipts
     assert (first.first_reading_id, first.first_event_id, first.items) == (1, 11, 14)
     assert second.first_reading_id == 15
-    found = {id_: row for block in read_all(tmp_path / "journal.db") for id_, row in rows_of(block).items()}
+    found = {
+        id_: row
+        for block in read_all(tmp_path / "journal.db")
+        for id_, row in rows_of(block).items()
+    }
     assert found == (
         expected_rows(numbers, 1) | expected_rows(texts, 11) | expected_rows(readings(3), 15)
     )
@@ -280,7 +285,7 @@ def test_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     with_journal(tmp_path, nothing)
     db = apsw.Connection(str(tmp_path / "journal.db"))
     db.pragma("user_version", 7)
-    db.execute("UPDATE meta SET value = 7 WHERE key = 'format_version'")
+    db.execute(SET_META, meta_row("format_version", 7))
     db.close()
     before = (tmp_path / "journal.db").read_bytes()
     journal = EmbeddedJournal(settings_for(tmp_path))

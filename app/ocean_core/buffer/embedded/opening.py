@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Final
 
 import apsw
@@ -27,7 +27,11 @@ from ocean_core.buffer.embedded.rows import (
     INSERT_MISSING,
     PUT_BLOCK_BACK,
     PUT_KEY_BACK,
+    SELECT_MISSING,
+    count_of,
     gaps,
+    missing_ranges,
+    missing_row,
     subtract,
     unpack_keys,
 )
@@ -44,7 +48,7 @@ from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.embedded.store import JournalStore, is_whole
 from ocean_core.buffer.mark import Mark, read_mark
 from ocean_core.buffer.port import IdRange
-from ocean_core.model.errors import OceanError, StoreCorruptError
+from ocean_core.model.errors import StoreCorruptError
 
 _BLOCKS_VERIFIED: Final = 8
 _BLOCKS_SCANNED: Final = 1024
@@ -135,18 +139,19 @@ def _open_checked(
             schema.check_tables(db)
         os.chmod(files.main, 0o600)  # noqa: PTH101 - one call, no object
         sync_directory(files.main.parent)
-        store = JournalStore(db, files, settings, _epoch_of(db))
+        store = JournalStore(db, files, settings, schema.epoch_of(db))
         if known is not None and known.epoch != store.epoch:
             known = None
         _continue_behind(store, settings, files, mark, known)
-    except apsw.SQLError as error:
-        # The statements are right, so the tables are not what they claim to be.
+    except BaseException as error:
+        problem: BaseException = error
+        if isinstance(error, apsw.SQLError):
+            # The statements are right, so the tables are not what they claim to be.
+            problem = StoreCorruptError(f"journal: {error}")
+        elif isinstance(error, apsw.Error | OSError):
+            problem = translate(error, db)
         db.close(force=True)
-        raise StoreCorruptError(f"journal: {error}") from error
-    except (apsw.Error, OceanError, OSError) as error:
-        translated = translate(error, db)
-        db.close(force=True)
-        raise translated from error
+        raise problem from error
     return store
 
 
@@ -168,14 +173,6 @@ def _configure(db: apsw.Connection, settings: JournalSettings) -> None:
     db.wal_autocheckpoint(0)
 
 
-def _epoch_of(db: apsw.Connection) -> str:
-    epoch = db.execute("SELECT value FROM meta WHERE key = 'epoch'").get
-    try:
-        return str(uuid.UUID(epoch))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise StoreCorruptError("the journal has no epoch") from error
-
-
 def _continue_behind(
     store: JournalStore,
     settings: JournalSettings,
@@ -186,11 +183,9 @@ def _continue_behind(
     """Bring back what was hidden, note what is missing, decide which id comes next."""
     db = store.db
     acked_id = None if known is None else known.acked_id
-    store.trimmed = _meta_integer(db, "trimmed")
-    store.missing = [
-        IdRange(first, last)
-        for first, last in db.execute("SELECT first_id, last_id FROM missing ORDER BY first_id")
-    ]
+    store.trimmed = schema.meta_integer(db, "trimmed")
+    store.missing = missing_ranges(db.execute(SELECT_MISSING))
+    _repair_newest(store)
     if acked_id is not None:
         _forget_unacknowledged(db, acked_id)
     hidden = kept_hidden(files)
@@ -198,19 +193,19 @@ def _continue_behind(
     if hidden is not None:
         _put_back(db, hidden, store.trimmed, acked_id)
     last = _last_id(db)
-    bounds = [last, store.trimmed, _meta_integer(db, "high_water"), acked_id or 0]
+    bounds = [last, store.trimmed, schema.meta_integer(db, "high_water"), acked_id or 0]
     bounds += [item.last for item in store.missing[-1:]]
     bounds += [mark.id] if mark is not None and mark.epoch == store.epoch else []
     if acked_id is None and hidden is not None:
         bounds.append(_claimed_end(hidden, last))
     store.next_id = 1 + max(bounds)
-    if last < _meta_integer(db, "high_water") or (acked_id or 0) > last:
+    if last < schema.meta_integer(db, "high_water") or (acked_id or 0) > last:
         # The newest blocks should be there and are not: is it the file or only our view of it?
         _explain_short_end(store, last)
     lost = _find_gaps(store, everything=hidden is not None)
     now_us = settings.clock.now_us()
     for item in lost:
-        db.execute(INSERT_MISSING, (item.first, item.last, now_us, "not in the journal"))
+        db.execute(INSERT_MISSING, missing_row(item, now_us, "not in the journal"))
     db.execute("COMMIT")
     store.missing = sorted([*store.missing, *lost], key=lambda item: item.first)
     _verify_newest(store)
@@ -226,16 +221,10 @@ def _continue_behind(
         )
 
 
-def _meta_integer(db: apsw.Connection, key: str) -> int:
-    value = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).get
-    if not isinstance(value, int):
-        raise StoreCorruptError(f"the journal has no {key}")
-    return value
-
-
 def _last_id(db: apsw.Connection) -> int:
-    row = db.execute("SELECT id, count FROM telemetry_buffer ORDER BY id DESC LIMIT 1").fetchone()
-    return 0 if row is None else row[0] + row[1] - 1
+    newest = "SELECT id, count FROM telemetry_buffer ORDER BY id DESC LIMIT 1"
+    row = db.execute(newest).fetchone()
+    return 0 if row is None else row[0] + count_of(row[1]) - 1
 
 
 def _forget_unacknowledged(db: apsw.Connection, acked_id: int) -> None:
@@ -287,19 +276,38 @@ def _find_gaps(store: JournalStore, *, everything: bool) -> list[IdRange]:
     A start looks at the newest blocks only; the scrub of the analytics process sees the rest.
     """
     newest = "SELECT id, count FROM telemetry_buffer ORDER BY id DESC LIMIT ?"
-    rows: list[tuple[Any, ...]]
-    rows = store.db.execute(newest, (-1 if everything else _BLOCKS_SCANNED,)).fetchall()[::-1]
+    limit = -1 if everything else _BLOCKS_SCANNED
+    found: list[tuple[Any, ...]] = store.db.execute(newest, (limit,)).fetchall()
+    rows = [(first, count_of(count)) for first, count in reversed(found)]
+    rows = _with_true_counts(store, rows)
     complete = everything or len(rows) < _BLOCKS_SCANNED
     expected = store.trimmed + 1 if complete else rows[0][0]
     return subtract(gaps(chain(rows, [(store.next_id, 1)]), expected), store.missing)
 
 
+def _with_true_counts(store: JournalStore, rows: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ask the blocks themselves where the columns do not fit together."""
+    true: list[tuple[int, int]] = []
+    for (first, count), (following, _) in pairwise([*rows, (store.next_id, 0)]):
+        held = None if first + count == following else store.repair_row(first)
+        true.append((first, count) if held is None else (held.first, held.count))
+    return true
+
+
+def _repair_newest(store: JournalStore) -> None:
+    newest = "SELECT id FROM telemetry_buffer ORDER BY id DESC LIMIT ?"
+    rows: list[tuple[Any, ...]] = store.db.execute(newest, (_BLOCKS_VERIFIED,)).fetchall()
+    for (first,) in rows:
+        store.repair_row(first)
+
+
 def _verify_newest(store: JournalStore) -> None:
     rows: list[tuple[Any, ...]] = store.db.execute(
-        "SELECT id, count, data FROM telemetry_buffer ORDER BY id DESC LIMIT ?", (_BLOCKS_VERIFIED,)
+        "SELECT id, count, data FROM telemetry_buffer ORDER BY id DESC LIMIT ?",
+        (_BLOCKS_VERIFIED,),
     ).fetchall()
     damaged = [
-        IdRange(first, first + count - 1)
+        IdRange(first, first + count_of(count) - 1)
         for first, count, data in rows
         if not is_whole(first, count, data)
     ]

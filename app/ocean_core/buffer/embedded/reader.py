@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 
+from ocean_core.buffer.embedded import schema
 from ocean_core.buffer.embedded.files import identity_of
-from ocean_core.buffer.embedded.rows import subtract, whole_block
+from ocean_core.buffer.embedded.rows import (
+    SELECT_MISSING,
+    count_of,
+    missing_ranges,
+    subtract,
+    whole_block,
+)
 from ocean_core.buffer.port import BlockBatch, IdRange
 from ocean_core.model.block import Block
 from ocean_core.model.errors import BufferUnavailableError, OceanError, StoreCorruptError
@@ -22,7 +29,7 @@ _SCRUB_ROWS: Final = 100_000
 _BUSY_MS: Final = 250
 
 _BLOCKS_AFTER: Final = "SELECT id, count, data FROM telemetry_buffer WHERE id > ? ORDER BY id"
-_LAST: Final = "SELECT id + count - 1 FROM telemetry_buffer ORDER BY id DESC LIMIT 1"
+_LAST: Final = "SELECT id, count FROM telemetry_buffer ORDER BY id DESC LIMIT 1"
 _FIRST: Final = "SELECT id FROM telemetry_buffer ORDER BY id LIMIT 1"
 
 T = TypeVar("T")
@@ -55,7 +62,8 @@ class JournalReader:
 
     def last_id(self) -> int:
         """Id of the last durable reading, 0 if there is none."""
-        return int(self._guarded(lambda db: db.execute(_LAST).get) or 0)
+        row: tuple[Any, ...] | None = self._guarded(lambda db: db.execute(_LAST).fetchone())
+        return 0 if row is None else int(row[0]) + count_of(row[1]) - 1
 
     def first_id(self) -> int:
         """Id of the first reading still kept, 0 if there is none."""
@@ -108,10 +116,7 @@ class JournalReader:
         db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         db.set_busy_timeout(_BUSY_MS)
         db.pragma("query_only", 1)
-        epoch = db.execute("SELECT value FROM meta WHERE key = 'epoch'").get
-        if not isinstance(epoch, str):
-            raise StoreCorruptError("the journal has no epoch")
-        self._epoch = epoch
+        self._epoch = schema.epoch_of(db)
         self._identity = identity
         return db
 
@@ -133,20 +138,20 @@ def _read_after(db: apsw.Connection, after_id: int, rows_max: int) -> BlockBatch
     found = db.execute(_BLOCKS_AFTER, (after_id,))
     try:
         for first, count, data in found:
-            if blocks and rows + count > rows_max:
+            if blocks and rows + count_of(count) > rows_max:
                 break
             if not isinstance(first, int) or first <= position:
                 raise StoreCorruptError("journal: blocks overlap or are out of order")
             block = whole_block(data)
-            is_good = block is not None and block.first_id == first and block.count == count
             if first > position + 1:
                 damaged += _unexplained(db, IdRange(position + 1, first - 1))
-            if is_good and block is not None:
+            # The block knows its count best, but an id that differs must be put right first.
+            if block is not None and block.first_id == first:
                 blocks.append(block)
-                rows += count
+                rows += block.count
                 position = block.last_id
             else:
-                last = _plausible_last(db, first, count)
+                last = _plausible_last(db, first, count_of(count))
                 damaged.append(IdRange(first, last))
                 position = last
             if rows >= rows_max:
@@ -158,20 +163,13 @@ def _read_after(db: apsw.Connection, after_id: int, rows_max: int) -> BlockBatch
 
 
 def _unexplained(db: apsw.Connection, gap: IdRange) -> list[IdRange]:
-    known = [
-        IdRange(first, last)
-        for first, last in db.execute(
-            "SELECT first_id, last_id FROM missing WHERE first_id <= ? AND last_id >= ?",
-            (gap.last, gap.first),
-        )
-    ]
-    trimmed = db.execute("SELECT value FROM meta WHERE key = 'trimmed'").get
-    return subtract([gap], [*known, IdRange(0, int(trimmed or 0))])
+    known = missing_ranges(db.execute(SELECT_MISSING))
+    return subtract([gap], [*known, IdRange(0, schema.meta_integer(db, "trimmed"))])
 
 
-def _plausible_last(db: apsw.Connection, first: int, count: object) -> int:
+def _plausible_last(db: apsw.Connection, first: int, count: int) -> int:
     """Return the last id of a damaged block: up to the next one, whatever its row says."""
     following = db.execute("SELECT id FROM telemetry_buffer WHERE id > ? LIMIT 1", (first,)).get
     if isinstance(following, int):
         return following - 1
-    return first + count - 1 if isinstance(count, int) and 1 <= count <= 10**6 else first
+    return first + count - 1

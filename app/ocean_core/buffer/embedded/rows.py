@@ -15,6 +15,7 @@ import msgspec
 
 from ocean_core.buffer.port import IdRange
 from ocean_core.model.block import Block, BlockDamagedError, BlockKind, unpack_block
+from ocean_core.model.limits import BLOCK_ROWS_MAX
 
 _CRC_BYTES: Final = 4
 
@@ -28,13 +29,17 @@ PUT_KEY_BACK: Final = (
     "VALUES (?, ?, ?, ?, ?)"
 )
 INSERT_MISSING: Final = (
-    "INSERT OR REPLACE INTO missing (first_id, last_id, found_us, reason) VALUES (?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO missing (first_id, last_id, found_us, reason, crc) "
+    "VALUES (?, ?, ?, ?, ?)"
 )
-SET_META: Final = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
+SELECT_MISSING: Final = "SELECT first_id, last_id, crc FROM missing"
+SET_META: Final = "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)"
+GET_META: Final = "SELECT value, crc FROM meta WHERE key = ?"
+SET_CURSOR: Final = "INSERT OR REPLACE INTO cursors (group_name, epoch, id) VALUES (?, ?, ?)"
 
 
 class KeyRow(msgspec.Struct, frozen=True, array_like=True):
-    """A row of table ``idempotency``; ``receipt`` is the msgpack of a Receipt."""
+    """A row of table ``idempotency``; ``receipt`` is what ``sealed_receipt`` returned."""
 
     scope: str
     key: str
@@ -72,6 +77,53 @@ def checked(data: bytes) -> bytes | None:
     """Return what ``with_crc`` was given, None if it is damaged."""
     body = data[_CRC_BYTES:]
     return body if zlib.crc32(body).to_bytes(_CRC_BYTES, "little") == data[:_CRC_BYTES] else None
+
+
+def meta_row(key: str, value: str | int) -> tuple[str, str | int, int]:
+    """Return the parameters of SET_META."""
+    return key, value, zlib.crc32(f"{key}={value!r}".encode())
+
+
+def meta_is_whole(key: str, value: object, crc: object) -> bool:
+    """Whether a row of ``meta`` is what was written."""
+    return crc == zlib.crc32(f"{key}={value!r}".encode())
+
+
+def missing_row(item: IdRange, now_us: int, reason: str) -> tuple[int, int, int, str, int]:
+    """Return the parameters of INSERT_MISSING."""
+    return item.first, item.last, now_us, reason, zlib.crc32(f"{item.first}-{item.last}".encode())
+
+
+def missing_range(first: object, last: object, crc: object) -> IdRange | None:
+    """Return the range in a row of ``missing``, None if the row is damaged."""
+    if not isinstance(first, int) or not isinstance(last, int):
+        return None
+    return IdRange(first, last) if crc == zlib.crc32(f"{first}-{last}".encode()) else None
+
+
+def missing_ranges(rows: Iterable[Sequence[object]]) -> list[IdRange]:
+    """Return the ranges in undamaged rows of ``missing``."""
+    found = (missing_range(*row) for row in rows)
+    return sorted((item for item in found if item is not None), key=lambda item: item.first)
+
+
+def sealed_receipt(scope: str, key: str, digest: bytes, receipt: bytes) -> bytes:
+    """Return a packed receipt behind a CRC of everything in its row."""
+    crc = zlib.crc32(receipt, zlib.crc32(f"{scope}\0{key}\0".encode() + digest))
+    return crc.to_bytes(_CRC_BYTES, "little") + receipt
+
+
+def opened_receipt(scope: str, key: str, digest: object, sealed: object) -> bytes | None:
+    """Return the packed receipt of an undamaged row of ``idempotency``, None for a damaged one."""
+    if not isinstance(digest, bytes) or not isinstance(sealed, bytes):
+        return None
+    receipt = sealed[_CRC_BYTES:]
+    return receipt if sealed_receipt(scope, key, digest, receipt) == sealed else None
+
+
+def count_of(value: object) -> int:
+    """Return column ``count`` as a number in any case: SQLite does not check what it reads."""
+    return value if isinstance(value, int) and 1 <= value <= BLOCK_ROWS_MAX else 1
 
 
 def pack_keys(rows: Sequence[KeyRow]) -> bytes | None:

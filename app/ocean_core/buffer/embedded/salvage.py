@@ -46,12 +46,20 @@ from ocean_core.buffer.embedded.rows import (
     INSERT_MISSING,
     PUT_BLOCK_BACK,
     PUT_KEY_BACK,
+    SELECT_MISSING,
+    SET_CURSOR,
     SET_META,
     BlockRow,
     KeyRow,
     checked,
     gaps,
     keys_fit,
+    meta_is_whole,
+    meta_row,
+    missing_range,
+    missing_ranges,
+    missing_row,
+    opened_receipt,
     row_of,
     subtract,
     unpack_keys,
@@ -61,7 +69,6 @@ from ocean_core.buffer.embedded.rows import (
 from ocean_core.buffer.embedded.wal import PAGE_BYTES, WalImage, parse_wal
 from ocean_core.buffer.mark import Mark
 from ocean_core.buffer.port import IdRange
-from ocean_core.model.receipt import Receipt
 from ocean_core.obs.faults import Faults
 
 _COMMIT_BYTES: Final = 16 * 1024 * 1024
@@ -234,6 +241,7 @@ class _Copy:
         self._on_commit = on_commit
         self._bytes = 0
         self.epoch = ""
+        self.epoch_copy = ""
         self.integers: dict[str, int] = {}
 
     def take_page(self, page: Page, page_no: int, ways: Callable[[], list[Fetch]]) -> None:
@@ -263,21 +271,23 @@ class _Copy:
 
     def _take_columns(self, columns: list[SqlValue], rowid: int) -> None:
         match columns:
-            case ["epoch", str(text)] if _is_uuid(text):
+            case ["epoch", str(text), crc] if meta_is_whole("epoch", text, crc):
                 self.epoch = text
-            case [str(key), int(number)] if key in schema.META_INTEGERS:
+            case [str(key), int(number), crc] if key in schema.META_INTEGERS and meta_is_whole(
+                key, number, crc
+            ):
                 self.integers[key] = max(number, self.integers.get(key, 0))
             case [str(scope), str(key), bytes(digest), int(created_us), bytes(receipt)]:
-                row = KeyRow(scope, key, digest, created_us, receipt)
-                if len(digest) == 32 and _is_receipt(receipt):
+                if opened_receipt(scope, key, digest, receipt) is not None:
+                    row = KeyRow(scope, key, digest, created_us, receipt)
                     self._db.execute(PUT_KEY_BACK, msgspec.structs.astuple(row))
-            case [None, int(last_id), int(found_us), str(reason)] if 0 < rowid <= last_id:
-                self._db.execute(INSERT_MISSING, (rowid, last_id, found_us, reason))
+            case [None, int(last_id), int(found_us), str(reason), crc]:
+                item = missing_range(rowid, last_id, crc)
+                if item is not None:
+                    self._db.execute(INSERT_MISSING, missing_row(item, found_us, reason))
             case [str(group), str(epoch), int(position)] if _is_uuid(epoch):
-                cursor_row = (
-                    "INSERT OR REPLACE INTO cursors (group_name, epoch, id) VALUES (?, ?, ?)"
-                )
-                self._db.execute(cursor_row, (group, epoch, position))
+                self.epoch_copy = self.epoch_copy if group else epoch
+                self._db.execute(SET_CURSOR, (group, epoch, position))
             case _:
                 return
 
@@ -291,10 +301,10 @@ class _Copy:
     def finish(self, mark: Mark | None, new_epoch: str, floor_id: int) -> SalvageReport:
         """Write what belongs to the whole: epoch, bounds, missing ids."""
         db = self._db
-        epoch = self.epoch or (mark.epoch if mark is not None else new_epoch)
+        epoch = self.epoch or self.epoch_copy or (mark.epoch if mark is not None else new_epoch)
         trimmed = self.integers.get("trimmed", 0)
         db.execute("DELETE FROM telemetry_buffer WHERE id + count - 1 <= ?", (trimmed,))
-        known = [IdRange(*row) for row in db.execute("SELECT first_id, last_id FROM missing")]
+        known = missing_ranges(db.execute(SELECT_MISSING))
         last, blocks, readings = db.execute(
             "SELECT max(id + count - 1), count(*), sum(count) FROM telemetry_buffer"
         ).get
@@ -310,9 +320,10 @@ class _Copy:
         )
         lost = subtract(gaps(found, trimmed + 1), known)
         for item in lost:
-            db.execute(INSERT_MISSING, (item.first, item.last, self._now_us, "damaged journal"))
-        meta = [("epoch", epoch), ("high_water", high_water), ("trimmed", trimmed)]
-        db.executemany(SET_META, meta)
+            db.execute(INSERT_MISSING, missing_row(item, self._now_us, "damaged journal"))
+        schema.put_epoch(db, epoch)
+        db.execute(SET_META, meta_row("high_water", high_water))
+        db.execute(SET_META, meta_row("trimmed", trimmed))
         return SalvageReport(blocks, readings or 0, lost)
 
 
@@ -321,14 +332,6 @@ def _is_uuid(text: str) -> bool:
         return str(UUID(text)) == text
     except ValueError:
         return False
-
-
-def _is_receipt(data: bytes) -> bool:
-    try:
-        msgspec.msgpack.decode(data, type=Receipt)
-    except msgspec.DecodeError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,13 @@ from typing import Any, Final
 import apsw
 
 from ocean_core.buffer.embedded.files import raw_file, size_of
-from ocean_core.buffer.embedded.rows import SET_META
+from ocean_core.buffer.embedded.rows import (
+    GET_META,
+    SET_CURSOR,
+    SET_META,
+    meta_is_whole,
+    meta_row,
+)
 from ocean_core.buffer.embedded.wal import PAGE_BYTES
 from ocean_core.model.errors import StoreCorruptError, StoreVersionError
 
@@ -31,9 +37,38 @@ def create(db: apsw.Connection, epoch: str) -> None:
     db.execute("BEGIN IMMEDIATE")
     db.execute(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
     db.pragma("user_version", FORMAT_VERSION)
-    rows = [("epoch", epoch), ("format_version", FORMAT_VERSION), ("high_water", 0), ("trimmed", 0)]
-    db.executemany(SET_META, rows)
+    put_epoch(db, epoch)
+    numbers = {"format_version": FORMAT_VERSION, "high_water": 0, "trimmed": 0}
+    db.executemany(SET_META, [meta_row(key, value) for key, value in numbers.items()])
     db.execute("COMMIT")
+
+
+def put_epoch(db: apsw.Connection, epoch: str) -> None:
+    """Write the epoch to both of its places."""
+    db.execute(SET_META, meta_row("epoch", epoch))
+    db.execute(SET_CURSOR, ("", epoch, 0))
+
+
+def epoch_of(db: apsw.Connection) -> str:
+    """Return the epoch. Raises StoreCorruptError unless both copies say the same."""
+    epoch = _meta(db, "epoch")
+    copy = db.execute("SELECT epoch FROM cursors WHERE group_name = ''").get
+    if not isinstance(epoch, str) or epoch != copy:
+        raise StoreCorruptError("the journal has no epoch")
+    return epoch
+
+
+def meta_integer(db: apsw.Connection, key: str) -> int:
+    """Return a number from ``meta``. Raises StoreCorruptError if it is not there whole."""
+    value = _meta(db, key)
+    if not isinstance(value, int):
+        raise StoreCorruptError(f"the journal has no {key}")
+    return value
+
+
+def _meta(db: apsw.Connection, key: str) -> object:
+    row = db.execute(GET_META, (key,)).fetchone()
+    return row[0] if row is not None and meta_is_whole(key, *row) else None
 
 
 @cache
@@ -63,7 +98,7 @@ def check_tables(db: apsw.Connection) -> None:
     """Compare version and tables. Raises StoreVersionError or StoreCorruptError."""
     version = db.pragma("user_version")
     if version != FORMAT_VERSION:
-        noted = db.execute("SELECT value FROM meta WHERE key = 'format_version'").get
+        noted = _meta(db, "format_version")
         # Two witnesses, because a damaged byte must not look like a newer version.
         if noted == version and isinstance(version, int) and version > FORMAT_VERSION:
             raise StoreVersionError(

@@ -13,7 +13,8 @@ CREATE TABLE telemetry_buffer (
 
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
-    value NOT NULL
+    value NOT NULL,
+    crc INTEGER NOT NULL         -- of key and value: a damaged byte must not move an id
 ) WITHOUT ROWID;
 
 CREATE TABLE idempotency (
@@ -21,7 +22,7 @@ CREATE TABLE idempotency (
     key TEXT NOT NULL,
     digest BLOB NOT NULL,
     created_us INTEGER NOT NULL,
-    receipt BLOB NOT NULL,       -- msgpack of model.receipt.Receipt
+    receipt BLOB NOT NULL,       -- CRC of the row, then msgpack of model.receipt.Receipt
     PRIMARY KEY (scope, key)
 ) WITHOUT ROWID;
 
@@ -32,7 +33,8 @@ CREATE TABLE missing (
     first_id INTEGER PRIMARY KEY,
     last_id INTEGER NOT NULL,
     found_us INTEGER NOT NULL,
-    reason TEXT NOT NULL
+    reason TEXT NOT NULL,
+    crc INTEGER NOT NULL         -- of first and last id
 );
 
 -- Damaged blocks taken out of the way, for whoever wants to look at them. The newest few.
@@ -42,7 +44,8 @@ CREATE TABLE set_aside (
     data BLOB NOT NULL
 );
 
--- How far each consumer group has read; trimming will look at it.
+-- How far each consumer group has read; trimming will look at it. The group without a name is the
+-- journal itself: a second copy of its epoch, on another page.
 CREATE TABLE cursors (
     group_name TEXT PRIMARY KEY,
     epoch TEXT NOT NULL,

@@ -18,8 +18,16 @@ from ocean_core.buffer.embedded.group import GroupPlan, Placement
 from ocean_core.buffer.embedded.rows import (
     ADD_BLOCK,
     INSERT_MISSING,
+    PUT_BLOCK_BACK,
     SET_META,
     KeyRow,
+    count_of,
+    keys_fit,
+    meta_row,
+    missing_row,
+    opened_receipt,
+    row_of,
+    sealed_receipt,
     subtract,
     whole_block,
 )
@@ -121,8 +129,8 @@ class JournalStore:
             outcomes[i] = receipt
             key = requests[i].key
             if key is not None:
-                encoded = _encoder.encode(receipt)
-                row = KeyRow(key.scope, key.key, key.digest, now_us, encoded)
+                sealed = sealed_receipt(key.scope, key.key, key.digest, _encoder.encode(receipt))
+                row = KeyRow(key.scope, key.key, key.digest, now_us, sealed)
                 placement.keep(row)
                 new_keys.append(row)
         rows = plan.rows()
@@ -216,14 +224,14 @@ class JournalStore:
         # Once per checkpoint: from then on the loss of the newest blocks cannot go unnoticed.
         if self._high_water != self.head_id:
             self.db.execute("BEGIN IMMEDIATE")
-            self.db.execute(SET_META, ("high_water", self.head_id))
+            self.db.execute(SET_META, meta_row("high_water", self.head_id))
             self.db.execute("COMMIT")
             self._high_water = self.head_id
 
     def probe(self) -> None:
         """Commit something small, to know that commits work. Raises apsw.Error."""
         self.db.execute("BEGIN IMMEDIATE")
-        self.db.execute(SET_META, ("high_water", self.head_id))
+        self.db.execute(SET_META, meta_row("high_water", self.head_id))
         self.db.execute("COMMIT")
         self._require_in_place()
         self._high_water = self.head_id
@@ -236,12 +244,13 @@ class JournalStore:
             "SELECT id, count FROM telemetry_buffer WHERE id <= ? ORDER BY id LIMIT ?",
             (up_to_id, _TRIM_STEP),
         ).fetchall()
-        whole = [(first, count) for first, count in rows if first + count - 1 <= up_to_id]
+        lasts = [first + count_of(count) - 1 for first, count in rows]
+        whole = [last for last in lasts if last <= up_to_id]
         if whole:
-            last = sum(whole[-1]) - 1
-            db.execute("DELETE FROM telemetry_buffer WHERE id <= ?", (whole[-1][0],))
-            db.execute(SET_META, ("trimmed", last))
-            db.execute(SET_META, ("high_water", self.head_id))
+            last = whole[-1]
+            db.execute("DELETE FROM telemetry_buffer WHERE id <= ?", (last,))
+            db.execute(SET_META, meta_row("trimmed", last))
+            db.execute(SET_META, meta_row("high_water", self.head_id))
             self.trimmed = last
             self._high_water = self.head_id
         db.execute("COMMIT")
@@ -261,9 +270,10 @@ class JournalStore:
         db.execute("BEGIN IMMEDIATE")
         for item in ranges:
             whole: list[IdRange] = []
-            for first, count, data in self._blocks_over(item):
-                if is_whole(first, count, data):
-                    whole.append(IdRange(first, first + count - 1))
+            for first, data in self._blocks_over(item):
+                held = self.repair_row(first)
+                if held is not None:
+                    whole.append(held)
                 else:
                     db.execute("DELETE FROM telemetry_buffer WHERE id = ?", (first,))
                     kept = "INSERT OR REPLACE INTO set_aside (id, found_us, data) VALUES (?, ?, ?)"
@@ -271,7 +281,7 @@ class JournalStore:
             within = IdRange(max(item.first, self.trimmed + 1), min(item.last, self.head_id))
             lost += subtract([within], [*whole, *self.missing, *lost])
         for item in lost:
-            db.execute(INSERT_MISSING, (item.first, item.last, now_us, reason))
+            db.execute(INSERT_MISSING, missing_row(item, now_us, reason))
         db.execute(
             "DELETE FROM set_aside WHERE id NOT IN "
             "(SELECT id FROM set_aside ORDER BY found_us DESC LIMIT ?)",
@@ -281,7 +291,7 @@ class JournalStore:
         self.missing = sorted([*self.missing, *lost], key=lambda item: item.first)
         return lost
 
-    def _blocks_over(self, item: IdRange) -> list[tuple[int, int, object]]:
+    def _blocks_over(self, item: IdRange) -> list[tuple[int, object]]:
         before = self.db.execute(
             "SELECT max(id) FROM telemetry_buffer WHERE id <= ?", (item.first,)
         )
@@ -291,10 +301,31 @@ class JournalStore:
             (start, item.last),
         )
         return [
-            (first, count, data)
+            (first, data)
             for first, count, data in rows
-            if first >= item.first or first + count > item.first
+            if first >= item.first or first + count_of(count) > item.first
         ]
+
+    def repair_row(self, first_id: int) -> IdRange | None:
+        """Return the ids of the block in a row; None if it is damaged.
+
+        The block knows best: where id or count of the row differ, the row is put right.
+        """
+        row: tuple[Any, ...] | None = self.db.execute(
+            "SELECT count, data, keys FROM telemetry_buffer WHERE id = ?", (first_id,)
+        ).fetchone()
+        if row is None:
+            return None
+        count, data, keys = row
+        block = whole_block(data)
+        if block is None:
+            return None
+        if (block.first_id, block.count) != (first_id, count):
+            fitting = isinstance(keys, bytes) and keys_fit(block.uuid, keys)
+            right = row_of(block, data, keys if fitting else None)
+            self.db.execute("DELETE FROM telemetry_buffer WHERE id = ?", (first_id,))
+            self.db.execute(PUT_BLOCK_BACK, msgspec.structs.astuple(right))
+        return IdRange(block.first_id, block.last_id)
 
     def require_sound(self) -> None:
         """Read the whole file. Raises StoreCorruptError or apsw.Error if it cannot be trusted."""
@@ -319,13 +350,13 @@ def find_receipt(db: apsw.Connection, key: IdempotencyKey) -> Receipt | None:
     found = db.execute(_FIND_KEY, (key.scope, key.key)).fetchone()
     if found is None:
         return None
-    digest, receipt = found
+    digest, sealed = found
+    receipt = opened_receipt(key.scope, key.key, digest, sealed)
+    if receipt is None:
+        raise StoreCorruptError("journal: a kept receipt is damaged")
     if digest != key.digest:
         raise _mismatch(key)
-    try:
-        return _repeated(_receipts.decode(receipt))
-    except (msgspec.DecodeError, TypeError) as error:
-        raise StoreCorruptError("journal: a kept receipt cannot be read") from error
+    return _repeated(_receipts.decode(receipt))
 
 
 def _repeated(receipt: Receipt) -> Receipt:
