@@ -96,7 +96,7 @@ class Figure:
         """Return a row for docs/performance.md."""
         sign = "≤" if self.lower_is_better else "≥"
         beside = "; ".join(
-            f"{told(b.value)} ({b.what}), ×{self.value / b.value:.2f}"
+            f"{told(b.value)} ({b.what}), ratio {self.value / b.value:.2f}"
             for b in self.beside
             if b.value
         )
@@ -105,7 +105,9 @@ class Figure:
             + ("reached" if self.reaches(goal) else "**not reached**")
             for goal in self.goals
         )
-        return f"| {self.name} | **{told(self.value)}** {self.unit} | {beside} | {goals or '–'} |"
+        return (
+            f"| {self.name} | **{told(self.value)}** {self.unit} | {beside} | {goals or 'none'} |"
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {"value": self.value, **asdict(self)}

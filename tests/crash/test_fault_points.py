@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ocean_core.obs.faults import FAULT_POINTS
-
 from support.appliance import Appliance
 from support.audit import audit_stopped, check_answers
 from support.load import Sent, Writer, post

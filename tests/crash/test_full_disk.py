@@ -48,11 +48,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(ballast: Path, leave_bytes: int) -> None:
     """Take all of the disk but a little."""
     space = os.statvfs(ballast.parent)
-    with ballast.open("ab") as file:
-        with contextlib.suppress(OSError):
-            os.posix_fallocate(
-                file.fileno(), 0, max(1, space.f_bavail * space.f_frsize - leave_bytes)
-            )
+    with ballast.open("ab") as file, contextlib.suppress(OSError):
+        os.posix_fallocate(file.fileno(), 0, max(1, space.f_bavail * space.f_frsize - leave_bytes))
 
 
 def post_until_refused(box: Appliance, writer: Writer) -> tuple[list[Sent], Reply]:

@@ -55,9 +55,7 @@ class Killer:
     def _analytics(self) -> None:
         # Right after an earlier kill there may be none: then the one that comes is killed while it
         # starts, which is a moment as good as any.
-        until(
-            self._box.analytics_pid, within_s=UP_AGAIN_WITHIN_S, what="an analytics process"
-        )
+        until(self._box.analytics_pid, within_s=UP_AGAIN_WITHIN_S, what="an analytics process")
         self._box.kill("analytics")
         self.done["analytics"] += 1
 

@@ -48,10 +48,14 @@ def answers_in(calls: list[Call]) -> list[tuple[Call, Call]]:
     for call in calls:
         if call.name in READS and '"POST /api/ocean/telemetry/' in call.text:
             arrival = call
-        elif call.name in WRITES and '"HTTP/1.1 200' in call.text and arrival is not None:
-            if call.target == arrival.target:
-                found.append((arrival, call))
-                arrival = None
+        elif (
+            arrival is not None
+            and call.name in WRITES
+            and '"HTTP/1.1 200' in call.text
+            and call.target == arrival.target
+        ):
+            found.append((arrival, call))
+            arrival = None
     return found
 
 
@@ -105,5 +109,3 @@ def test_a_trace_is_read_in_the_order_of_begin_and_end(tmp_path: Path) -> None:
     ]  # fmt: skip
     [(arrival, answer)] = answers_in(calls)
     assert not is_synced(calls, arrival, answer)
-
-

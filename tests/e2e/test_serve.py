@@ -412,7 +412,10 @@ def test_ingest_does_not_notice_the_death_of_analytics(tmp_path: Path) -> None:
                 lambda: find_refusal(box), within_s=10, every_s=0.002, what="a refused query"
             )
             assert int(refused) >= 1
-            assert "analytics.down" in box.alarms()
+            until(
+                lambda: "alarm.raised alarm=analytics.down" in box.log(),
+                within_s=10, what="the alarm",
+            )  # fmt: skip
             answers = load.statuses[200]
             until(lambda: load.statuses[200] > answers + 20, within_s=10, what="ingest goes on")
             until(

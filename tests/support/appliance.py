@@ -97,8 +97,7 @@ class Appliance:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for connection in self._connections.values():
-            connection.close()
+        self._close_connections()
         self.end_all()
         if kind is not None:
             print(f"--- what {self.data_dir.name} told (start {self.starts}) ---")
@@ -118,6 +117,7 @@ class Appliance:
         run_info = self.data_dir / "run.json"
         self._stale_run_info = run_info.read_bytes() if run_info.exists() else b""
         self._ingest_pid = 0
+        self._close_connections()
         self.url = ""
         self.starts += 1
         command = [
@@ -177,6 +177,11 @@ class Appliance:
                 known.close()
             known = self._connections[timeout_s] = Http(self.url, timeout_s)
         return known
+
+    def _close_connections(self) -> None:
+        # Also because the next server may have the same address.
+        for connection in self._connections.values():
+            connection.close()
 
     def status(self) -> Any:
         """Return /api/ocean/status."""

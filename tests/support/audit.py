@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from ocean_core.buffer.embedded import JournalReader
 from ocean_core.model.block import Block, Events, Readings, unpack_block
-
 from support.appliance import Appliance
 from support.load import Row, Sent
 from support.waiting import until

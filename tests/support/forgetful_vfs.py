@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import apsw
 
@@ -88,7 +89,7 @@ class Disk(apsw.VFS):
         self.before_sync: Callable[[str], None] = lambda path: None
         super().__init__(self.name, "")
 
-    def __enter__(self) -> Disk:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -133,10 +134,10 @@ class Disk(apsw.VFS):
 
     # SQLite calls these.
 
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
         return ForgetfulFile(self, name, flags)
 
-    def xDelete(self, filename: str, syncdir: bool) -> None:
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
         self.step()
         self.files.pop(filename, None)
         super().xDelete(filename, syncdir)
@@ -151,19 +152,19 @@ class ForgetfulFile(apsw.VFSFile):
         self.shadow = disk.files.get(self.path) or Shadow()
         disk.files[self.path] = self.shadow
 
-    def xWrite(self, data: bytes, offset: int) -> None:
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         disk = self.disk
         disk.step()
         disk.before_write(self.path, len(data))
         super().xWrite(data, offset)
         self.shadow.pending.append((offset, bytes(data)))
 
-    def xTruncate(self, newsize: int) -> None:
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802
         self.disk.step()
         super().xTruncate(newsize)
         self.shadow.pending.append((newsize, None))
 
-    def xSync(self, flags: int) -> None:
+    def xSync(self, flags: int) -> None:  # noqa: N802
         self.disk.step()
         try:
             self.disk.before_sync(self.path)
@@ -174,6 +175,3 @@ class ForgetfulFile(apsw.VFSFile):
         self.shadow.settle()
         # SQLite's own layer syncs the directory with the first sync of a WAL.
         self.shadow.entry_durable = self.shadow.entry_durable or self.is_wal
-
-    def xFileControl(self, op: int, ptr: int) -> bool:
-        return super().xFileControl(op, ptr)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,12 @@ def read_all(path: Path) -> list[Block]:
             position = batch.next_after_id
     finally:
         reader.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what the writer thread does by itself; whoever calls this bounds the time."""
+    while not condition():  # noqa: ASYNC110 - the thread knows no event of the loop
+        await asyncio.sleep(0.001)
 
 
 def copy_as_killed(source: Path, target: Path) -> Path:

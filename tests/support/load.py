@@ -145,7 +145,12 @@ class Load:
     """Several devices at once, each with a thread, a connection and a record of its own."""
 
     def __init__(
-        self, url: Callable[[], str], record_dir: Path, *, devices: int = 4, seed: int = 0,
+        self,
+        url: Callable[[], str],
+        record_dir: Path,
+        *,
+        devices: int = 4,
+        seed: int = 0,
         first: int = 0,
     ) -> None:
         self._url = url

@@ -17,6 +17,7 @@ from ocean_core import __version__
 from ocean_core.api.controllers.analytics import AnalyticsController, SensorsController
 from ocean_core.api.controllers.ingest import IngestController
 from ocean_core.api.controllers.state import StateController
+from ocean_core.api.guard import refuse_foreign_pages
 from ocean_core.api.problems import ErrorHandlers
 from ocean_core.api.services import Services
 from ocean_core.model.errors import OceanError
@@ -48,6 +49,7 @@ def create_app(services: Services) -> Litestar:
             HTTPException: handlers.http,
             Exception: handlers.unexpected,
         },
+        before_request=refuse_foreign_pages,
         openapi_config=OpenAPIConfig(
             title="Clisonix Ocean Core",
             version=__version__,

@@ -1,60 +1,116 @@
-"""Reads request bodies within limits of size, time and type."""
+"""Reads request bodies within limits of size, time, type, and of all of them together."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from ocean_core.api.services import AnyRequest
-from ocean_core.config.settings import ServerSettings
+from ocean_core.api.services import AnyRequest, BodyBudget, Services
+from ocean_core.model import limits
 from ocean_core.model.errors import (
     BodyTooLargeError,
+    BufferFullError,
     ContentTypeError,
     FieldProblem,
+    RequestError,
     RequestTimeoutError,
 )
 
 _JSON_TYPES = ("application/json", "text/json")
 
 
-async def read_json_body(request: AnyRequest, settings: ServerSettings) -> bytes:
-    """Return the body.
+@asynccontextmanager
+async def json_body(request: AnyRequest, services: Services) -> AsyncIterator[bytes]:
+    """Give the body; its share of the common budget is held until the request is answered.
 
-    Raises ContentTypeError, BodyTooLargeError or RequestTimeoutError; the rest of a body that is
-    too large is not read.
+    Raises ContentTypeError, BodyTooLargeError, BufferFullError, RequestTimeoutError or
+    RequestError (the client hung up).
     """
-    check_json_type(request.headers.get("content-type"))
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise ContentTypeError(
-            f"Content-Encoding is {encoding[:40]!r}",
-            hint="Send the body uncompressed.",
-            fields=(FieldProblem("Content-Encoding", encoding[:40], "identity"),),
-        )
-    limit = settings.body_bytes_max
-    declared = request.headers.get("content-length")
-    if declared is not None and declared.isdigit() and int(declared) > limit:
-        raise _too_large(f"{declared} bytes", limit)
-    chunks: list[bytes] = []
-    size = 0
+    headers = request.headers
+    check_json_type(headers.get("content-type"))
+    _check_encoding(headers.get("content-encoding", "identity"))
+    reading = _Reading(request, services)
+    declared = headers.get("content-length")
     try:
-        async with asyncio.timeout(settings.request_timeout_s):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise _too_large("more", limit)
-                chunks.append(chunk)
-    except TimeoutError as error:
-        raise RequestTimeoutError(
-            f"{size} bytes came within {settings.request_timeout_s} s, then nothing more"
-        ) from error
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        yield await reading.whole(int(declared) if declared and declared.isdigit() else None)
+    finally:
+        services.bodies.release(reading.reserved)
+
+
+class _Reading:
+    """One body on its way in."""
+
+    def __init__(self, request: AnyRequest, services: Services) -> None:
+        self._request = request
+        self._limit = services.server.body_bytes_max
+        self._timeout_s = services.server.request_timeout_s
+        self._budget: BodyBudget = services.bodies
+        self._size = 0
+        self.reserved = 0
+
+    async def whole(self, declared: int | None) -> bytes:
+        """Return the body; ``declared`` is the size the client has announced."""
+        chunks: list[bytes] = []
+        self._reserve(min(declared or 0, self._limit))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if declared is not None and declared > self._limit:
+                    await self._refuse(f"{declared} bytes", waits=declared)
+                more = True
+                while more:
+                    chunk, more = await self._next()
+                    if self._size > self._limit:
+                        await self._refuse(
+                            f"more than {self._limit} bytes", waits=0 if not more else 1
+                        )
+                    self._reserve(self._size)
+                    chunks.append(chunk)
+        except TimeoutError as error:
+            raise RequestTimeoutError(
+                f"{self._size} bytes came within {self._timeout_s} s, then nothing more"
+            ) from error
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _next(self) -> tuple[bytes, bool]:
+        message = await self._request.receive()
+        if message["type"] == "http.disconnect":
+            raise RequestError(f"the client hung up after {self._size} bytes of the body")
+        assert message["type"] == "http.request"
+        chunk = message["body"]
+        self._size += len(chunk)
+        return chunk, message["more_body"]
+
+    async def _refuse(self, found: str, *, waits: int) -> None:
+        """Raise BodyTooLargeError, if possible after the client is done sending.
+
+        Most clients read no answer before they have sent everything. One that asks first
+        (Expect: 100-continue), or that would send for ever, is answered at once.
+        """
+        asks_first = "expect" in self._request.headers
+        more = waits > 0 and not asks_first and waits <= limits.BODY_DISCARD_BYTES_MAX
+        while more and self._size <= limits.BODY_DISCARD_BYTES_MAX:
+            _, more = await self._next()
+        raise BodyTooLargeError(
+            f"the body has {found}, the limit is {self._limit} bytes",
+            fields=(FieldProblem("body", found, f"at most {self._limit} bytes"),),
+        )
+
+    def _reserve(self, size: int) -> None:
+        if size > limits.BODY_BYTES_COUNTED_FROM and size > self.reserved:
+            if not self._budget.reserve(size - self.reserved):
+                raise BufferFullError(
+                    "the request bodies being read hold as much memory as they may",
+                    retry_after_s=1,
+                )
+            self.reserved = size
 
 
 def check_json_type(content_type: str | None) -> None:
     """Refuse bodies that say they are something else than JSON in UTF-8.
 
-    A missing header is taken as JSON: small devices often send none. A form type is refused
-    although curl -d sends it, because web pages of other sites can send it too.
+    A missing header is taken as JSON: small devices often send none. (Pages of other sites cannot
+    use that, see ``api.guard``.)
     """
     if not content_type:
         return
@@ -65,20 +121,23 @@ def check_json_type(content_type: str | None) -> None:
         if kind == "application/x-www-form-urlencoded":
             hint = "Add -H 'Content-Type: application/json' (curl -d alone says it is a form)."
         raise ContentTypeError(
-            f"Content-Type is {kind!r}",
+            f"Content-Type is {kind[:80]!r}",
             hint=hint,
             fields=(FieldProblem("Content-Type", content_type[:80], "application/json"),),
         )
     charset = parameters.lower().partition("charset=")[2].split(";")[0].strip(' "')
     if charset and charset not in ("utf-8", "utf8", "us-ascii"):
         raise ContentTypeError(
-            f"charset is {charset!r}",
+            f"charset is {charset[:80]!r}",
             fields=(FieldProblem("Content-Type", content_type[:80], "charset=utf-8"),),
         )
 
 
-def _too_large(found: str, limit: int) -> BodyTooLargeError:
-    return BodyTooLargeError(
-        f"the body has {found}, the limit is {limit} bytes",
-        fields=(FieldProblem("body", found, f"at most {limit} bytes"),),
-    )
+def _check_encoding(encoding: str) -> None:
+    encoding = encoding.strip().lower()
+    if encoding not in ("", "identity"):
+        raise ContentTypeError(
+            f"Content-Encoding is {encoding[:40]!r}",
+            hint="Send the body uncompressed.",
+            fields=(FieldProblem("Content-Encoding", encoding[:40], "identity"),),
+        )

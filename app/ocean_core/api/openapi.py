@@ -159,6 +159,7 @@ COMPARE_OPERATION: Final = operation(
 
 _WHY: Final = {
     400: "The request is not valid.",
+    403: "Pages of other sites may not ask.",
     404: "Unknown sensor.",
     405: "The method is not allowed here.",
     408: "The body came too slowly.",
@@ -189,7 +190,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
 def answers(container: type[Any], *statuses: int) -> dict[int, ResponseSpec]:
     """Return the declaration of the good answer together with those of problems."""
     good = ResponseSpec(data_container=container, description="Done.", generate_examples=False)
-    return {200: good, **problems(*statuses)}
+    return {200: good, **problems(*sorted({403, *statuses}))}
 
 
 INGEST_PROBLEMS: Final = (400, 408, 413, 415, 422, 429, 503, 507)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +28,7 @@ STATUS: Final[dict[type[OceanError], int]] = {
     errors.RequestTimeoutError: 408,
     errors.BufferFullError: 429,
     errors.BufferUnavailableError: 503,
+    errors.ConnectionsFullError: 503,
     errors.DiskFullError: 507,
     errors.StoreIOError: 503,
     errors.StoreCorruptError: 503,
@@ -40,6 +42,7 @@ STATUS: Final[dict[type[OceanError], int]] = {
     errors.RouteError: 404,
     errors.MethodError: 405,
     errors.RequestError: 400,
+    errors.OriginError: 403,
     errors.InternalError: 500,
 }
 """HTTP status of each error that can reach a client."""
@@ -87,6 +90,20 @@ def response_of(error: OceanError) -> Response[bytes]:
         media_type=PROBLEM_TYPE,
         headers=headers,
     )
+
+
+def raw_response_of(error: OceanError) -> bytes:
+    """Return the whole HTTP answer for an error, for a connection that is not served at all."""
+    answer = response_of(error)
+    body = answer.content
+    head = [
+        f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}",
+        f"content-type: {PROBLEM_TYPE}",
+        f"content-length: {len(body)}",
+        "connection: close",
+        *(f"{name.lower()}: {value}" for name, value in answer.headers.items()),
+    ]
+    return "\r\n".join(head).encode("ascii") + b"\r\n\r\n" + body
 
 
 class ErrorHandlers:

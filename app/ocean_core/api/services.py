@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from litestar import Request
 
 from ocean_core.config.settings import ServerSettings
+from ocean_core.model import limits
 from ocean_core.model.errors import FieldProblem, RequestError
 from ocean_core.obs.clock import Clock
 from ocean_core.obs.log import EventLog
@@ -25,6 +26,24 @@ _TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
 AnyRequest = Request[Any, Any, Any]
 
 
+class BodyBudget:
+    """Memory that all large request bodies being read or decoded may hold together."""
+
+    def __init__(self, bytes_max: int = limits.BODIES_BYTES_MAX) -> None:
+        self._left = bytes_max
+
+    def reserve(self, size: int) -> bool:
+        """Take ``size`` bytes, or return False and take nothing."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give back what was reserved."""
+        self._left += size
+
+
 @dataclass(frozen=True)
 class Services:
     """Everything the routes need, made by the composition root."""
@@ -37,6 +56,7 @@ class Services:
     log: EventLog
     clock: Clock
     server: ServerSettings
+    bodies: BodyBudget
 
 
 def services_of(request: AnyRequest) -> Services:

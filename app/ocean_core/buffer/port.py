@@ -63,6 +63,11 @@ class IngestBuffer(Protocol):
         """Id of the last durable reading, 0 if there is none."""
         ...
 
+    @property
+    def newest_arrival_us(self) -> int:
+        """Wall-clock time of the newest stored arrival, 0 if nothing is stored."""
+        ...
+
     async def append(self, intake: Intake, idempotency: IdempotencyKey | None = None) -> Receipt:
         """Make a request durable and return its receipt.
 

@@ -24,13 +24,22 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 8030
     body_bytes_max: Annotated[
         int,
-        Meta(ge=1024, le=256 * limits.MIB, description="Largest request body, bytes; more is 413."),
+        Meta(ge=1024, le=48 * limits.MIB, description="Largest request body, bytes; more is 413."),
     ] = limits.BODY_BYTES_MAX
     connections_max: Annotated[
-        int, Meta(ge=1, le=65536, description="Open HTTP connections at once; more get 503.")
+        int,
+        Meta(
+            ge=1,
+            le=65536,
+            description="Open HTTP connections at once; beyond it an idle one is closed, "
+            "or the new one refused with 503.",
+        ),
     ] = limits.CONNECTIONS_MAX
     request_timeout_s: Annotated[
-        int, Meta(ge=1, le=600, description="Seconds a client may take to send a request body.")
+        int,
+        Meta(
+            ge=1, le=600, description="Seconds a client may take for the header, and for the body."
+        ),
     ] = limits.REQUEST_TIMEOUT_S
     keep_alive_s: Annotated[
         int, Meta(ge=1, le=3600, description="Seconds an idle HTTP connection is kept open.")
@@ -73,7 +82,7 @@ class IngestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=1, le=100_000, description="Most different metrics one sensor may have.")
     ] = limits.SERIES_PER_SENSOR_MAX
     series_total_max: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="Most series (sensor and metric) on this box.")
+        int, Meta(ge=1, le=2_000_000, description="Most series (sensor and metric) on this box.")
     ] = limits.SERIES_TOTAL_MAX
     idempotency_hours: Annotated[
         int, Meta(ge=1, le=720, description="Hours an Idempotency-Key is remembered.")

@@ -163,6 +163,14 @@ class BufferUnavailableError(OceanError):
     transient = True
 
 
+class ConnectionsFullError(OceanError):
+    """Too many connections are open."""
+
+    code = "OC-3003"
+    hint = "Close connections that are not used; server.connections_max sets the limit."
+    transient = True
+
+
 # 4: store
 
 
@@ -273,6 +281,16 @@ class RequestError(OceanError):
 
     code = "OC-6003"
     hint = "GET /api/ocean/docs lists the addresses and what they take."
+
+
+class OriginError(OceanError):
+    """Requests from web pages of other sites are not taken."""
+
+    code = "OC-6004"
+    hint = (
+        "Call the box from a program on this machine, under the name localhost or 127.0.0.1 "
+        "(an SSH tunnel is fine), not from a page of another site."
+    )
 
 
 # 7: lifecycle

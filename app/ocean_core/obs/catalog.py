@@ -20,7 +20,7 @@ METRICS: Final = (
     Metric("ocean_errors_total", "counter", "Errors answered to clients.", ("code",)),
     Metric("ocean_telemetry_ingested_total", "counter", "Readings and events acknowledged."),
     Metric("ocean_telemetry_duplicate_total", "counter", "Readings sent again, not stored twice."),
-    Metric("ocean_telemetry_refused_total", "counter", "Items refused.", ("code",)),
+    Metric("ocean_telemetry_refused_total", "counter", "Items refused; a whole request counts once.", ("code",)),
     Metric("ocean_queries_processed_total", "counter", "Analytics queries answered.", ("query",)),
     Metric(
         "ocean_database_query_duration_seconds", "histogram",

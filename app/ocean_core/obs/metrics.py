@@ -106,7 +106,7 @@ class MetricsRegistry:
 
     def total(self, name: str) -> float:
         """Return the sum over all label values (own and foreign)."""
-        return sum(v for (n, _), v in self._values.items() if n == name) + sum(
+        return sum(v for (n, _), v in list(self._values.items()) if n == name) + sum(
             v for n, _, v in self._foreign if n == name
         )
 

@@ -11,6 +11,7 @@ from typing import Final
 import uvicorn
 
 from ocean_core.config.settings import ServerSettings
+from ocean_core.ingress.http_protocol import bounded_protocol
 from ocean_core.model.errors import PortError
 from ocean_core.obs.clock import Clock
 
@@ -48,10 +49,12 @@ class HttpServer(uvicorn.Server):
     handling raises SIGTERM again after a clean stop. Neither is wanted here.
     """
 
-    def __init__(self, app: object, settings: ServerSettings, clock: Clock) -> None:
+    def __init__(
+        self, app: object, settings: ServerSettings, clock: Clock, *, refusal: bytes
+    ) -> None:
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
-            http="httptools",
+            http=bounded_protocol(settings, clock, refusal),
             loop="none",
             lifespan="off",
             log_config=None,
@@ -61,7 +64,6 @@ class HttpServer(uvicorn.Server):
             proxy_headers=False,
             ws="none",
             backlog=_BACKLOG,
-            limit_concurrency=settings.connections_max,
             timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=_GRACE_S,
         )

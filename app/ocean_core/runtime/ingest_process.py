@@ -6,13 +6,13 @@ Ordered start: data directory, lock, port, journal, analytics, HTTP, run.json. S
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.port import BufferState, IdRange
 from ocean_core.config.checks import check_listen_address
 from ocean_core.config.settings import Settings
-from ocean_core.model.errors import StopTimeoutError
+from ocean_core.model.errors import ConnectionsFullError, StopTimeoutError
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import Clock, SystemClock, iso_utc
 from ocean_core.obs.faults import Faults
@@ -46,6 +46,7 @@ JOURNAL_FILE: Final = "journal.db"
 MARK_FILE: Final = "analytics.mark"
 TICK_S: Final = 10.0
 HEAD_INTERVAL_S: Final = 0.05
+OPEN_JOURNAL_FIRST_S: Final = 0.25
 
 
 def serve(settings: Settings, *, clock: Clock | None = None) -> int:
@@ -106,6 +107,7 @@ class IngestProcess:
         self._stop = asyncio.Event()
         self._head_timer: asyncio.TimerHandle | None = None
         self._quota = SeriesQuota(settings.ingest)
+        self._analytics_stopped = True
         self._journal = self._make_journal()
         self._link = self._make_link()
         self._supervisor = self._make_supervisor()
@@ -170,36 +172,99 @@ class IngestProcess:
         )  # fmt: skip
 
     async def run(self, sock: socket.socket) -> int:
-        """Start, serve until asked to stop, stop; return the exit code."""
+        """Start, serve until asked to stop, stop; return the exit code.
+
+        Raises StoreVersionError if the journal was written by a newer version.
+        """
         self._watch_signals()
         logging.getLogger("uvicorn").addHandler(LogBridge(self._log, "api.server_message"))
         if not self._was_clean:
             self._log.warning("runtime.unclean_stop", data_dir=str(self._data_dir))
         url = socket_url(sock)
         self._publish(url)
-        await self._journal.open()
-        self._show_missing()
-        await self._supervisor.start()
-        decoders = ThreadPoolExecutor(1, thread_name_prefix="decode")
-        server = self._make_server(decoders)
-        await server.open(sock)
-        self._announce(url)
-        ticking = asyncio.get_running_loop().create_task(self._tick())
-        await self._stop.wait()
-        self._log.info("runtime.stopping")
-        await server.close()
-        in_time = await self._supervisor.stop()
-        ticking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ticking
-        await self._journal.close()
-        self._link.close()
-        decoders.shutdown()
-        self._lock.release(clean=in_time)
-        if not in_time:
+        # What a start that fails leaves behind is what it found.
+        clean = self._was_clean
+        try:
+            async with AsyncExitStack() as stop_in_reverse:
+                await self._start(sock, stop_in_reverse)
+                self._announce(url)
+                await self._stop.wait()
+                self._log.info("runtime.stopping")
+            clean = self._analytics_stopped
+        finally:
+            self._lock.release(clean=clean)
+        if not clean:
             raise StopTimeoutError("the analytics process did not end in time")
         self._log.info("runtime.stopped")
         return 0
+
+    async def _start(self, sock: socket.socket, stop_in_reverse: AsyncExitStack) -> None:
+        """Journal, analytics, HTTP; each with its end pushed for the stop.
+
+        A journal that takes long, because it is being salvaged, does not keep the port shut:
+        state can be asked for, readings are refused with a reason.
+        """
+        loop = asyncio.get_running_loop()
+        stop_in_reverse.callback(self._link.close)
+        opening = loop.create_task(self._journal.open())
+        stop_in_reverse.push_async_callback(self._journal.close)
+        await asyncio.wait({opening}, timeout=OPEN_JOURNAL_FIRST_S)
+        stop_in_reverse.push_async_callback(self._stop_analytics)
+        if opening.done():
+            await opening
+            await self._supervisor.start()
+        decoders = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        stop_in_reverse.callback(decoders.shutdown, wait=False, cancel_futures=True)
+        server = self._make_server(decoders)
+        await server.open(sock)
+        stop_in_reverse.push_async_callback(server.close)
+        if not opening.done():
+            await self._finish_opening(opening)
+        self._show_missing()
+        ticking = loop.create_task(self._tick())
+        stop_in_reverse.callback(ticking.cancel)
+
+    async def _finish_opening(self, opening: asyncio.Task[None]) -> None:
+        stopping = asyncio.get_running_loop().create_task(self._stop.wait())
+        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if opening.done():
+            await opening
+            await self._supervisor.start()
+
+    async def _stop_analytics(self) -> None:
+        self._analytics_stopped = await self._supervisor.stop()
+
+    def _make_server(self, decoders: ThreadPoolExecutor) -> HttpServer:
+        # Litestar takes a fifth of a second to import: analytics start in the meantime.
+        from ocean_core.api.app import Front, create_app
+        from ocean_core.api.problems import raw_response_of
+        from ocean_core.api.services import BodyBudget, Services
+
+        server = self._settings.server
+        self._ingest = IngestService(
+            self._journal,
+            self._clock,
+            self._metrics,
+            self._alarms,
+            self._quota,
+            decoders,
+            body_bytes_max=server.body_bytes_max,
+        )
+        services = Services(
+            ingest=self._ingest,
+            link=self._link,
+            state=self._state,
+            alarms=self._alarms,
+            metrics=self._metrics,
+            log=self._log,
+            clock=self._clock,
+            server=server,
+            bodies=BodyBudget(),
+        )
+        front = Front(create_app(services), self._metrics, self._clock)
+        full = ConnectionsFullError(f"{server.connections_max} connections are busy")
+        return HttpServer(front, server, self._clock, refusal=raw_response_of(full))
 
     def _publish(self, url: str) -> None:
         started = iso_utc(self._clock.now_us())
@@ -209,26 +274,6 @@ class IngestProcess:
         except OSError as error:
             # On a full disk the box still starts, to answer queries and to say what is wrong.
             self._log.warning("runtime.background_failed", task="run.json", error=str(error))
-
-    def _make_server(self, decoders: ThreadPoolExecutor) -> HttpServer:
-        # Litestar takes a fifth of a second to import: analytics start in the meantime.
-        from ocean_core.api.app import Front, create_app
-        from ocean_core.api.services import Services
-
-        services = Services(
-            ingest=IngestService(
-                self._journal, self._clock, self._metrics, self._alarms, self._quota, decoders
-            ),
-            link=self._link,
-            state=self._state,
-            alarms=self._alarms,
-            metrics=self._metrics,
-            log=self._log,
-            clock=self._clock,
-            server=self._settings.server,
-        )
-        front = Front(create_app(services), self._metrics, self._clock)
-        return HttpServer(front, self._settings.server, self._clock)
 
     def _announce(self, url: str) -> None:
         durability = self._settings.journal.durability
@@ -271,8 +316,7 @@ class IngestProcess:
                 self._stop.set()
             self._supervisor.check()
             await self._state.refresh()
-            if self._clock.synchronised():
-                self._alarms.clear_alarm("clock.untrusted")
+            self._ingest.clear_quiet_alarms()
             self._show_missing()
 
     # What the journal says (always on the event loop).

@@ -9,7 +9,8 @@
     stopped      -          -       -            -          -
 
 A dash means: nothing to do. The wait before a retry doubles from 0.2 s to 10 s and is forgotten
-once the process was up for a minute. A process that gives no sign of life for a minute is killed;
+once the process was up for a minute. A process that could not be started counts as one that has
+exited. One that gives no sign of life for a minute (a quarter of an hour while it starts) is killed;
 its end then takes the usual way.
 """
 
@@ -36,6 +37,7 @@ BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_MAX_S: Final = 10.0
 STEADY_AFTER_S: Final = 60.0
 SILENT_MAX_S: Final = 60.0
+OPENING_MAX_S: Final = 900.0
 STOP_TIMEOUT_S: Final = 20.0
 
 
@@ -133,7 +135,9 @@ class Supervisor:
     def check(self) -> None:
         """Kill a process that gives no sign of life. Called now and then."""
         silent = self._clock.monotonic() - self._heard_at
-        if self._child is not None and silent > SILENT_MAX_S:
+        # While it opens its file, it cannot speak: replaying a large WAL from an SD card takes long.
+        silent_max_s = OPENING_MAX_S if self.state == ChildState.STARTING else SILENT_MAX_S
+        if self._child is not None and silent > silent_max_s:
             self._log.warning("runtime.stop_forced", process="analytics", silent_s=round(silent))
             self._child.kill()
 
@@ -159,11 +163,19 @@ class Supervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._child = self._spawn(self._arguments, theirs)
+        except OSError as error:
+            # No memory, no process number: what is short now may not be later.
+            ours.close()
+            self._move(ChildEvent.EXITED)
+            self._try_again(f"cannot be started: {error}")
+            return
         finally:
             theirs.close()
         self._started_at = self._heard_at = self._clock.monotonic()
         self._metrics.add("ocean_runtime_analytics_starts_total")
         await self._link.connect(ours)
+        if self.state == ChildState.STOPPING:
+            self._link.ask_to_stop()
 
     async def _reap(self) -> None:
         child = self._child
@@ -182,17 +194,25 @@ class Supervisor:
             return
         if self._clock.monotonic() - self._started_at > STEADY_AFTER_S:
             self._backoff_s = BACKOFF_FIRST_S
-        self._log.warning("analytics.exited", code=code, retry_s=self._backoff_s)
-        self._alarms.raise_alarm("analytics.down", f"it ended with {_told(code)}")
+        self._try_again(f"ended with {_told(code)}")
+
+    def _try_again(self, reason: str) -> None:
+        self._log.warning("analytics.exited", reason=reason, retry_s=self._backoff_s)
+        self._alarms.raise_alarm("analytics.down", reason)
+        loop = asyncio.get_running_loop()
         self._retry = loop.call_later(self._backoff_s, self._relaunch)
         self._backoff_s = min(BACKOFF_MAX_S, 2 * self._backoff_s)
 
     def _relaunch(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._launch_again())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _launch_again(self) -> None:
+        # Between timer and task a stop may have come.
         self._move(ChildEvent.RETRY)
         if self.state == ChildState.STARTING:
-            task = asyncio.get_running_loop().create_task(self._launch())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            await self._launch()
 
     def _move(self, event: ChildEvent) -> None:
         self.state = next_state(self.state, event)

@@ -71,6 +71,18 @@ ALARM_KINDS: Final = {
             "Set the clock or start a time service (timedatectl set-ntp true).",
         ),
         AlarmKind(
+            "sensor.clock",
+            "warning",
+            "A sensor sends times from before 2000; its readings are kept with quality 2.",
+            "Set the sensor's clock, or let it send no timestamp: then the time of arrival counts.",
+        ),
+        AlarmKind(
+            "analytics.stuck",
+            "warning",
+            "Readings are accepted, but cannot be moved into analytics at the moment.",
+            "The cause is in the detail; it is tried again by itself. Nothing is lost.",
+        ),
+        AlarmKind(
             "disk.low",
             "warning",
             "The data directory's disk has little room left.",

@@ -9,13 +9,15 @@ import asyncio
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from ocean_core.buffer.port import IngestBuffer
 from ocean_core.config.settings import IngestSettings
 from ocean_core.model import limits
-from ocean_core.model.block import EVENT_METRIC, SeriesName
+from ocean_core.model.block import EVENT_METRIC, Quality, SeriesName
 from ocean_core.model.errors import (
     FieldProblem,
     IdempotencyKeyError,
@@ -28,12 +30,24 @@ from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.protocol.readings import (
     DecodeContext,
     decode_batch,
+    decode_batch_quickly,
     decode_single,
     rejected_items,
 )
 from ocean_core.service.alarms import AlarmBook
 
-LOCAL_SCOPE = "local"
+SENSOR_CLOCK_QUIET_S: Final = 600.0
+
+
+class _Form(StrEnum):
+    """What a body is to hold; part of what an idempotency key stands for."""
+
+    SINGLE = "ingest"
+    BATCH = "batch"
+    PARTIAL = "batch-partial"
+
+
+LOCAL_SCOPE: Final = "local"
 """Whose idempotency keys these are, until API keys exist."""
 
 
@@ -114,6 +128,8 @@ class IngestService:
         alarms: AlarmBook,
         quota: SeriesQuota,
         decoders: ThreadPoolExecutor,
+        *,
+        body_bytes_max: int = limits.BODY_BYTES_MAX,
     ) -> None:
         self._buffer = buffer
         self._clock = clock
@@ -121,15 +137,16 @@ class IngestService:
         self._alarms = alarms
         self._quota = quota
         self._decoders = decoders
-        self._newest_arrival_us = 0
+        self._body_bytes_max = body_bytes_max
+        self._sensor_clock_at = float("-inf")
 
     async def ingest_single(self, body: bytes, idempotency_key: str | None = None) -> bytes:
         """Store one item and return the answer's JSON.
 
         Raises the input, buffer and store errors of ``model.errors``; then nothing was stored.
         """
-        idempotency = self._idempotency("ingest", body, idempotency_key)
-        intake, receipt = await self._store("single", body, idempotency)
+        idempotency = self._idempotency(_Form.SINGLE, body, idempotency_key)
+        intake, receipt = await self._store(_Form.SINGLE, body, idempotency)
         sensor_id = _sensor_of(body) if intake is None else _series_of(intake)[0][0]
         is_event = receipt.first_reading_id == 0
         return msgspec.json.encode(
@@ -144,13 +161,28 @@ class IngestService:
             )
         )
 
-    async def ingest_batch(
-        self, body: bytes, idempotency_key: str | None = None, *, partial: bool = False
-    ) -> bytes:
-        """Store a batch, all or nothing unless ``partial``, and return the answer's JSON."""
-        scope = "batch-partial" if partial else "batch"
-        idempotency = self._idempotency(scope, body, idempotency_key)
-        _, receipt = await self._store(scope, body, idempotency)
+    async def ingest_batch(self, body: bytes, idempotency_key: str | None = None) -> bytes:
+        """Store a batch, all of it or nothing, and return the answer's JSON."""
+        return await self._ingest_items(_Form.BATCH, body, idempotency_key)
+
+    async def ingest_partial(self, body: bytes, idempotency_key: str | None = None) -> bytes:
+        """Store the good items of a batch and return the answer's JSON, which has the others."""
+        return await self._ingest_items(_Form.PARTIAL, body, idempotency_key)
+
+    def count_refused(self, error: OceanError) -> None:
+        """Count a request that was refused whole."""
+        self._metrics.add("ocean_telemetry_refused_total", 1, error.code)
+
+    def clear_quiet_alarms(self) -> None:
+        """Clear what has not come up again for a while, or can be judged now."""
+        if self._clock.synchronised():
+            self._alarms.clear_alarm("clock.untrusted")
+        if self._clock.monotonic() - self._sensor_clock_at > SENSOR_CLOCK_QUIET_S:
+            self._alarms.clear_alarm("sensor.clock")
+
+    async def _ingest_items(self, form: _Form, body: bytes, idempotency_key: str | None) -> bytes:
+        idempotency = self._idempotency(form, body, idempotency_key)
+        _, receipt = await self._store(form, body, idempotency)
         return msgspec.json.encode(
             BatchAnswer(
                 count=receipt.items,
@@ -164,24 +196,22 @@ class IngestService:
         )
 
     async def _store(
-        self, form: str, body: bytes, idempotency: IdempotencyKey | None
+        self, form: _Form, body: bytes, idempotency: IdempotencyKey | None
     ) -> tuple[Intake | None, Receipt]:
         try:
             intake = await self._decode(form, body)
             new_series = self._quota.check(_series_of(intake))
-        except OceanError as error:
+        except OceanError:
             # A repeat of a request that was stored is answered, even if it would be refused now
             # (the clock may have been set, a quota lowered).
             known = await self._buffer.lookup(idempotency) if idempotency is not None else None
             if known is None:
-                self._metrics.add("ocean_telemetry_refused_total", 1, error.code)
                 raise
             return None, self._counted(known)
         receipt = await self._buffer.append(intake, idempotency)
         if receipt.duplicate:
             return intake, self._counted(receipt)
         self._quota.learn(new_series)
-        self._newest_arrival_us = max(self._newest_arrival_us, receipt.arrival_us)
         self._metrics.add("ocean_telemetry_ingested_total", intake.rows)
         if intake.rejects:
             refused = rejected_items(intake.rejects)
@@ -193,23 +223,36 @@ class IngestService:
         self._metrics.add("ocean_telemetry_duplicate_total", rows)
         return receipt
 
-    async def _decode(self, form: str, body: bytes) -> Intake:
+    async def _decode(self, form: _Form, body: bytes) -> Intake:
         now_us = self._clock.now_us()
-        trusted = self._clock.synchronised() and now_us >= self._newest_arrival_us
-        context = DecodeContext(arrival_us=now_us, clock_trusted=trusted)
-        if len(body) <= limits.DECODE_INLINE_BYTES_MAX:
+        trusted = self._clock.synchronised() and now_us >= self._buffer.newest_arrival_us
+        context = DecodeContext(
+            arrival_us=now_us, clock_trusted=trusted, body_bytes_max=self._body_bytes_max
+        )
+        size = len(body)
+        intake: Intake | None = None
+        if size <= limits.DECODE_SLOWLY_INLINE_BYTES_MAX:
             intake = _decode(form, body, context)
-        else:
+        elif size <= limits.DECODE_INLINE_BYTES_MAX and form is not _Form.SINGLE:
+            intake = decode_batch_quickly(body, context)
+        if intake is None:
             loop = asyncio.get_running_loop()
             intake = await loop.run_in_executor(self._decoders, _decode, form, body, context)
         if intake.untrusted_clock:
-            self._alarms.raise_alarm(
-                "clock.untrusted", f"for example from sensor {_series_of(intake)[0][0]!r}"
-            )
+            self._raise_clock_alarm(intake)
         return intake
 
+    def _raise_clock_alarm(self, intake: Intake) -> None:
+        sensor_id, timestamp_us = _first_untrusted(intake)
+        detail = f"for example {iso_utc(timestamp_us)} from sensor {sensor_id!r}"
+        if timestamp_us < limits.TIMESTAMP_PLAUSIBLE_US_MIN:
+            self._sensor_clock_at = self._clock.monotonic()
+            self._alarms.raise_alarm("sensor.clock", detail)
+        else:
+            self._alarms.raise_alarm("clock.untrusted", detail)
+
     @staticmethod
-    def _idempotency(scope: str, body: bytes, key: str | None) -> IdempotencyKey | None:
+    def _idempotency(form: _Form, body: bytes, key: str | None) -> IdempotencyKey | None:
         if key is None:
             return None
         if (
@@ -227,14 +270,24 @@ class IngestService:
                     ),
                 ),
             )
-        digest = hashlib.sha256(scope.encode() + b"\0" + body).digest()
-        return IdempotencyKey(LOCAL_SCOPE, key, digest)
+        digest = hashlib.sha256(form.encode() + b"\0")
+        digest.update(body)
+        return IdempotencyKey(LOCAL_SCOPE, key, digest.digest())
 
 
-def _decode(form: str, body: bytes, context: DecodeContext) -> Intake:
-    if form == "single":
+def _decode(form: _Form, body: bytes, context: DecodeContext) -> Intake:
+    if form is _Form.SINGLE:
         return decode_single(body, context)
-    return decode_batch(body, context, partial=form == "batch-partial")
+    return decode_batch(body, context, partial=form is _Form.PARTIAL)
+
+
+def _first_untrusted(intake: Intake) -> tuple[str, int]:
+    """Return sensor and timestamp of the first row whose time cannot be confirmed."""
+    for rows in (intake.readings, intake.events):
+        if rows is not None and Quality.UNTRUSTED_CLOCK in rows.quality:
+            row = list(rows.quality).index(Quality.UNTRUSTED_CLOCK)
+            return rows.series[int(rows.series_index[row])][0], int(rows.timestamp_us[row])
+    raise AssertionError("called only if there is one")
 
 
 def _series_of(intake: Intake) -> list[SeriesName]:

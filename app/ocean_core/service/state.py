@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -160,9 +159,8 @@ class StateService:
         loop = asyncio.get_running_loop()
         self._probing = loop.run_in_executor(None, self._probe)
         self._probing.add_done_callback(self._take_over)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await asyncio.shield(self._probing)
+        # Waits without raising: a probe that fails is told by ``_take_over``.
+        await asyncio.wait({self._probing}, timeout=PROBE_TIMEOUT_S)
 
     def _probe(self) -> _Sample:
         """Ask the operating system. Runs on a thread."""
@@ -187,7 +185,8 @@ class StateService:
     def _take_over(self, probing: asyncio.Future[_Sample]) -> None:
         self._probing = None
         if probing.cancelled() or probing.exception() is not None:
-            self._log.warning("runtime.background_failed", task="sample", error=str(probing))
+            reason = "cancelled" if probing.cancelled() else repr(probing.exception())
+            self._log.warning("runtime.background_failed", task="sample", error=reason)
             return
         sample = probing.result()
         metrics = self._metrics
@@ -267,7 +266,7 @@ class StateService:
                     metrics.value("ocean_cpu_usage_percent", name),
                     round(metrics.value("ocean_memory_usage_bytes", name) / limits.MIB, 1),
                 )
-                for name, process in self._processes.items()
+                for name, process in list(self._processes.items())
             },
             files_mb=self._files_mb(),
             disk_free_mb=round(metrics.value("ocean_storage_disk_free_bytes") / limits.MIB, 1),

@@ -1,6 +1,7 @@
 """Damaged journals: they open, what the damage did not touch is there, the rest is listed."""
 
 import asyncio
+import contextlib
 import random
 import shutil
 import subprocess
@@ -31,10 +32,11 @@ from support.journal_kit import (
     readings,
     rows_of,
     settings_for,
+    until,
 )
 
 Rows = dict[int, tuple[object, ...]]
-SAMPLES = 600
+SAMPLES = 60
 
 
 @dataclass
@@ -131,67 +133,68 @@ class Healed:
     receipts: dict[str, Receipt | None] = field(default_factory=dict)
 
 
-def heal(directory: Path, pristine: Pristine, **changes: object) -> Healed:
-    """Open, scrub and report until all is quiet, then append; what the appliance does by itself."""
-    healed = Healed()
-    journal = EmbeddedJournal(settings_for(directory, seed=99, **changes))
+class Healer:
+    """Does what the appliance does by itself: scrub, report, until all is quiet."""
 
-    async def ready() -> None:
-        while journal.state is not BufferState.READY:
-            await asyncio.sleep(0.001)
+    def __init__(self, journal: EmbeddedJournal, path: Path) -> None:
+        self.journal = journal
+        self.path = path
+        self.healed = Healed()
 
-    async def scrub() -> bool:
-        healed.rows.clear()
+    async def ready(self) -> None:
+        await until(lambda: self.journal.state is BufferState.READY)
+
+    def read(self) -> list[IdRange]:
+        """Read everything there is; return what was damaged."""
         damaged: list[IdRange] = []
-        try:
-            reader = JournalReader(directory / "journal.db")
-            position = 0
-            while True:
-                batch = reader.read_after(position, rows_max=10_000)
-                damaged += batch.damaged
-                for block in batch.blocks:
-                    healed.rows.update(rows_of(block))
-                if batch.next_after_id == position:
-                    break
-                position = batch.next_after_id
-            reader.close()
-        except StoreCorruptError as error:
-            journal.report_corruption(error.detail)
-        else:
-            if not damaged:
-                return True
-            journal.report_damage(damaged)
-        await settle()
-        return False
+        self.healed.rows.clear()
+        reader = JournalReader(self.path)
+        position = -1
+        batch = reader.read_after(0, rows_max=10_000)
+        while batch.next_after_id != position:
+            damaged += batch.damaged
+            for block in batch.blocks:
+                self.healed.rows.update(rows_of(block))
+            position = batch.next_after_id
+            batch = reader.read_after(position, rows_max=10_000)
+        reader.close()
+        return damaged
 
-    async def settle() -> None:
-        try:
-            await journal.settled()
-        except OceanError:
-            pass
-        await ready()
-
-    async def append_after_trouble() -> int:
-        for _ in range(5):
+    async def scrub(self) -> None:
+        for _ in range(8):
             try:
-                return (await journal.append(intake_of(readings(10**6)))).first_reading_id
-            except BufferUnavailableError:
-                await ready()
+                damaged = self.read()
+            except StoreCorruptError as error:
+                self.journal.report_corruption(error.detail)
+            else:
+                if not damaged:
+                    return
+                self.journal.report_damage(damaged)
+            with contextlib.suppress(OceanError):
+                await self.journal.settled()
+            await self.ready()
+        raise AssertionError("the damage does not go away")
+
+    async def append(self) -> int:
+        for _ in range(5):
+            with contextlib.suppress(BufferUnavailableError):
+                return (await self.journal.append(intake_of(readings(10**6)))).first_reading_id
+            await self.ready()
         raise AssertionError("the journal does not recover")
+
+
+def heal(directory: Path, pristine: Pristine, **changes: object) -> Healed:
+    journal = EmbeddedJournal(settings_for(directory, seed=99, **changes))
+    healer = Healer(journal, directory / "journal.db")
+    healed = healer.healed
 
     async def scenario() -> None:
         async with asyncio.timeout(WAIT_S):
             await journal.open()
-            await ready()
-            for _ in range(8):
-                if await scrub():
-                    break
-            else:
-                raise AssertionError("the damage does not go away")
-            healed.new_id = await append_after_trouble()
-            for _ in range(8):
-                if await scrub():
-                    break
+            await healer.ready()
+            await healer.scrub()
+            healed.new_id = await healer.append()
+            await healer.scrub()
             healed.rows.pop(healed.new_id)
             for name in pristine.receipts:
                 healed.receipts[name] = await journal.lookup(key_of(name))
@@ -355,12 +358,11 @@ def test_files_removed_while_in_use(tmp_path: Path) -> None:
             await journal.open()
             epoch = journal.epoch
             await journal.append(intake_of(readings(1, 10)))
-            for path in tmp_path.glob("journal.db*"):
-                path.unlink()
+            for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
+                (tmp_path / name).unlink()
             with pytest.raises(OceanError):
                 await journal.append(intake_of(readings(2, 10)))
-            while journal.state is not BufferState.READY:
-                await asyncio.sleep(0.001)
+            await until(lambda: journal.state is BufferState.READY)
             assert (await journal.append(intake_of(readings(3)))).first_reading_id == 11
             assert journal.missing_ranges() == (IdRange(1, 10),)
             assert journal.epoch == epoch
@@ -387,10 +389,8 @@ def test_a_reader_notices_that_the_file_was_replaced(tmp_path: Path, base: Path)
             with pytest.raises(StoreCorruptError):
                 JournalReader(directory / "journal.db").read_after(0, rows_max=10**9)
             journal.report_corruption("a test")
-            while not list(directory.glob("journal.db.damaged-*")):
-                await asyncio.sleep(0.001)
-            while journal.state is not BufferState.READY:
-                await asyncio.sleep(0.001)
+            await until(lambda: list(directory.glob("journal.db.damaged-*")))
+            await until(lambda: journal.state is BufferState.READY)
             assert journal.missing_ranges() == ()
             assert reader.last_id() == pristine.head_id
             reader.close()

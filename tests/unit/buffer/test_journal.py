@@ -30,6 +30,7 @@ from support.journal_kit import (
     readings,
     rows_of,
     settings_for,
+    until,
 )
 
 Scenario = Callable[[EmbeddedJournal], Coroutine[Any, Any, None]]
@@ -136,6 +137,7 @@ def test_ids_go_on_after_a_restart(tmp_path: Path) -> None:
 
     epochs = {with_journal(tmp_path, scenario, seed=i).epoch for i in range(3)}
     assert len(epochs) == 1
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("journal.db*")} == {0o600}
     assert sum(block.count for block in read_all(tmp_path / "journal.db")) == 21
 
 
@@ -289,9 +291,13 @@ def test_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     db.close()
     before = (tmp_path / "journal.db").read_bytes()
     journal = EmbeddedJournal(settings_for(tmp_path))
-    with pytest.raises(StoreVersionError):
-        run(journal.open())
-    run(journal.close())
+
+    async def scenario() -> None:
+        with pytest.raises(StoreVersionError):
+            await journal.open()
+        await journal.close()
+
+    run(scenario())
     assert (tmp_path / "journal.db").read_bytes() == before
 
 
@@ -334,8 +340,7 @@ def test_an_idle_journal_empties_its_wal(tmp_path: Path) -> None:
     async def scenario(journal: EmbeddedJournal) -> None:
         await journal.append(intake_of(readings(1, 100)))
         async with asyncio.timeout(5):
-            while (tmp_path / "journal.db-wal").stat().st_size:
-                await asyncio.sleep(0.002)
+            await until(lambda: not (tmp_path / "journal.db-wal").stat().st_size)
 
     with_journal(tmp_path, scenario, tuning=JournalTuning(checkpoint_idle_s=0.01))
 

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Controller, Response, get, post
 from litestar.params import FromPath
 
-from ocean_core.api.body import read_json_body
+from ocean_core.api.body import json_body
 from ocean_core.api.openapi import (
     COMPARE_OPERATION,
     QUERY_PROBLEMS,
@@ -105,9 +105,9 @@ class AnalyticsController(Controller):
     )
     async def compare(self, request: AnyRequest) -> Response[bytes]:
         """Return statistics per sensor, highest average first."""
-        body = await read_json_body(request, services_of(request).server)
         try:
-            fields = msgspec.json.decode(body, type=dict[str, Any])
+            async with json_body(request, services_of(request)) as body:
+                fields = msgspec.json.decode(body, type=dict[str, Any])
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise MalformedBodyError(
                 str(error), hint='Send {"sensor_ids": ["a", "b"]} as JSON.'

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from litestar import Controller, Response, post
 
-from ocean_core.api.body import read_json_body
+from ocean_core.api.body import json_body
 from ocean_core.api.openapi import BATCH_OPERATION, INGEST_PROBLEMS, SINGLE_OPERATION, answers
 from ocean_core.api.services import AnyRequest, parse_flag, services_of
+from ocean_core.model.errors import OceanError
 from ocean_core.service.ingest import BatchAnswer, SingleAnswer
+
+
+async def _take(
+    request: AnyRequest, store: Callable[[bytes, str | None], Awaitable[bytes]]
+) -> Response[bytes]:
+    """Read the body, store it, answer; count what is refused, whatever the reason."""
+    services = services_of(request)
+    try:
+        async with json_body(request, services) as body:
+            answer = await store(body, request.headers.get("idempotency-key"))
+    except OceanError as error:
+        services.ingest.count_refused(error)
+        raise
+    return Response(answer, media_type="application/json")
 
 
 class IngestController(Controller):
@@ -25,10 +42,7 @@ class IngestController(Controller):
     )
     async def ingest(self, request: AnyRequest) -> Response[bytes]:
         """Answer after the item is durable."""
-        services = services_of(request)
-        body = await read_json_body(request, services.server)
-        answer = await services.ingest.ingest_single(body, request.headers.get("idempotency-key"))
-        return Response(answer, media_type="application/json")
+        return await _take(request, services_of(request).ingest.ingest_single)
 
     @post(
         "/batch",
@@ -39,10 +53,6 @@ class IngestController(Controller):
     )
     async def batch(self, request: AnyRequest) -> Response[bytes]:
         """Answer after all items are durable; one bad item refuses the batch unless partial."""
-        services = services_of(request)
-        take_good = parse_flag("partial", request.query_params.get("partial"))
-        body = await read_json_body(request, services.server)
-        answer = await services.ingest.ingest_batch(
-            body, request.headers.get("idempotency-key"), partial=take_good
-        )
-        return Response(answer, media_type="application/json")
+        ingest = services_of(request).ingest
+        partial = parse_flag("partial", request.query_params.get("partial"))
+        return await _take(request, ingest.ingest_partial if partial else ingest.ingest_batch)

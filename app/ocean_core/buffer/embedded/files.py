@@ -67,6 +67,15 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def make_private(path: Path) -> None:
+    """Create a file that only its owner may read, if it is not there. Raises OSError.
+
+    SQLite gives its WAL the same mode.
+    """
+    if not path.exists():
+        path.touch(mode=0o600)
+
+
 def size_of(path: Path) -> int:
     """Return the size in bytes, 0 if there is no such file."""
     try:

@@ -6,7 +6,6 @@ would overwrite it), then SQLite itself; last the checks that decide which id co
 
 from __future__ import annotations
 
-import os
 import uuid
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -19,6 +18,7 @@ from ocean_core.buffer.embedded import schema
 from ocean_core.buffer.embedded.failures import translate
 from ocean_core.buffer.embedded.files import (
     JournalFiles,
+    make_private,
     size_of,
     sync_directory,
     write_again,
@@ -127,7 +127,9 @@ def _open_checked(
     settings: JournalSettings, files: JournalFiles, known: Known | None
 ) -> JournalStore:
     schema.check_header(files.main, settings.vfs)
+    make_private(files.main)
     db = apsw.Connection(str(files.main), vfs=settings.vfs)
+    opened: JournalStore | None = None
     try:
         _configure(db, settings)
         mark = _mark(settings)
@@ -137,22 +139,22 @@ def _open_checked(
             schema.create(db, former.epoch if former is not None else _new_epoch(settings))
         else:
             schema.check_tables(db)
-        os.chmod(files.main, 0o600)  # noqa: PTH101 - one call, no object
         sync_directory(files.main.parent)
         store = JournalStore(db, files, settings, schema.epoch_of(db))
         if known is not None and known.epoch != store.epoch:
             known = None
         _continue_behind(store, settings, files, mark, known)
-    except BaseException as error:
-        problem: BaseException = error
-        if isinstance(error, apsw.SQLError):
-            # The statements are right, so the tables are not what they claim to be.
-            problem = StoreCorruptError(f"journal: {error}")
-        elif isinstance(error, apsw.Error | OSError):
-            problem = translate(error, db)
-        db.close(force=True)
-        raise problem from error
-    return store
+        opened = store
+    except apsw.SQLError as error:
+        # The statements are right, so the tables are not what they claim to be.
+        raise StoreCorruptError(f"journal: {error}") from error
+    except (apsw.Error, OSError) as error:
+        raise translate(error, db) from error
+    finally:
+        # Whatever went wrong: a connection left behind would lock the next one out.
+        if opened is None:
+            db.close(force=True)
+    return opened
 
 
 def _configure(db: apsw.Connection, settings: JournalSettings) -> None:
@@ -193,6 +195,7 @@ def _continue_behind(
     if hidden is not None:
         _put_back(db, hidden, store.trimmed, acked_id)
     last = _last_id(db)
+    _strike_found(store)
     bounds = [last, store.trimmed, schema.meta_integer(db, "high_water"), acked_id or 0]
     bounds += [item.last for item in store.missing[-1:]]
     bounds += [mark.id] if mark is not None and mark.epoch == store.epoch else []
@@ -219,6 +222,27 @@ def _continue_behind(
         settings.log.warning(
             "buffer.salvaged", blocks=len(hidden.blocks) if hidden else 0, from_file=files.wal.name
         )
+
+
+def _strike_found(store: JournalStore) -> None:
+    """Take ids out of the missing ones whose blocks a salvage found after all."""
+    db = store.db
+    left: list[IdRange] = []
+    for item in store.missing:
+        inside = "SELECT id, count FROM telemetry_buffer WHERE id BETWEEN ? AND ?"
+        blocks: list[tuple[Any, ...]] = db.execute(inside, (item.first, item.last)).fetchall()
+        if not blocks:
+            left.append(item)
+            continue
+        found = [IdRange(first, first + count_of(count) - 1) for first, count in blocks]
+        why = "SELECT found_us, reason FROM missing WHERE first_id = ?"
+        rows: list[tuple[Any, ...]] = db.execute(why, (item.first,)).fetchall()
+        found_us, reason = rows[0]
+        db.execute("DELETE FROM missing WHERE first_id = ?", (item.first,))
+        for part in subtract([item], found):
+            left.append(part)
+            db.execute(INSERT_MISSING, missing_row(part, int(found_us), str(reason)))
+    store.missing = left
 
 
 def _last_id(db: apsw.Connection) -> int:

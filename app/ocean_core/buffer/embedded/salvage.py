@@ -25,6 +25,7 @@ import msgspec
 from ocean_core.buffer.embedded import schema
 from ocean_core.buffer.embedded.files import (
     JournalFiles,
+    make_private,
     raw_file,
     read_raw,
     size_of,
@@ -356,6 +357,7 @@ def salvage(given: SalvageInput) -> SalvageReport:
     files = given.files
     discard_copy(files)
     pages = _Pages(files, given.vfs)
+    make_private(files.copying)
     db = apsw.Connection(str(files.copying), vfs=given.vfs)
     try:
         db.pragma("journal_mode", "OFF")

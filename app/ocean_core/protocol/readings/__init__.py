@@ -38,6 +38,7 @@ __all__ = [
     "DecodeContext",
     "decode_single",
     "decode_batch",
+    "decode_batch_quickly",
     "decode_single_thoroughly",
     "decode_batch_thoroughly",
     "rejected_items",
@@ -64,6 +65,19 @@ def decode_single(body: bytes, context: DecodeContext) -> Intake:
     except RecursionError as error:
         raise malformed(body, error) from None
     return assembler.finish(partial=False)
+
+
+def decode_batch_quickly(body: bytes, context: DecodeContext) -> Intake | None:
+    """Return the Intake of a batch of plain good items, None if it needs ``decode_batch``.
+
+    Takes well under a millisecond for 256 KB whatever the bytes are; the thorough way may take
+    a thousand times as long, so an event loop wants to know which it will be.
+    """
+    if len(body) < _PLAIN_BYTES_MIN or body[:1] != b"[":
+        return None
+    check_body(body, context)
+    check_item_count(body, context)
+    return _plain(body, context)
 
 
 def decode_batch(body: bytes, context: DecodeContext, *, partial: bool) -> Intake:
@@ -93,6 +107,8 @@ def decode_batch(body: bytes, context: DecodeContext, *, partial: bool) -> Intak
     try:
         for position, item in enumerate(items):
             assembler.add(item, position)
+            if not partial and assembler.has_enough_problems:
+                break
     except RecursionError as error:
         raise malformed(body, error) from None
     return assembler.finish(partial=partial)
@@ -130,6 +146,8 @@ def decode_batch_thoroughly(body: bytes, context: DecodeContext, *, partial: boo
     try:
         for position, raw in enumerate(raws):
             _add_raw(assembler, bytes(raw), position, context)
+            if not partial and assembler.has_enough_problems:
+                break
     except RecursionError as error:
         raise malformed(body, error) from None
     return assembler.finish(partial=partial)

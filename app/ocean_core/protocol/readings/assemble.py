@@ -113,6 +113,11 @@ class Assembler:
                 for problem in problems[: limits.REJECTS_LISTED_MAX]
             )
 
+    @property
+    def has_enough_problems(self) -> bool:
+        """Whether more problems would not be listed: a request refused anyhow needs no more."""
+        return len(self._problems) >= limits.REJECTS_LISTED_MAX
+
     def finish(self, *, partial: bool) -> Intake:
         """Return the columns.
 

@@ -12,6 +12,7 @@ from ocean_core.storage.analytics.errors import (
     DuckError,
     InterruptError,
     OutOfMemoryError,
+    is_certain_damage,
     is_damage,
 )
 from ocean_core.storage.analytics.store import AnalyticsStore, Opened
@@ -32,4 +33,5 @@ __all__ = [
     "InterruptError",
     "OutOfMemoryError",
     "is_damage",
+    "is_certain_damage",
 ]

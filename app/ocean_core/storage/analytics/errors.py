@@ -32,9 +32,11 @@ _ORDINARY_CLASSES = (
     duckdb.PermissionException,
     duckdb.TransactionException,
 )
+# What a fault of DuckDB itself raises, too; and after it everything else, until the file is reopened.
+_TROUBLE_CLASSES = (duckdb.InternalException, duckdb.FatalException)
 _DAMAGE_WORDS = (
-    "checksum", "corrupt", "database has been invalidated", "failed to decompress",
-    "decompression failed", "deserializ", "malformed",
+    "checksum", "corrupt", "failed to decompress", "decompression failed", "serializ", "malformed",
+    "io error", "could not read", "could not write",
 )  # fmt: skip
 _SYSTEM_WORDS = (
     "no space left", "permission denied", "read-only file system", "too many open files",
@@ -66,9 +68,24 @@ def is_damage(error: BaseException) -> bool:
         return isinstance(error, UnicodeDecodeError)
     if is_lock_conflict(error) or is_system_error(error):
         return False
-    text = str(error).lower()
     if isinstance(error, _DAMAGE_CLASSES):
         return True
     if isinstance(error, _ORDINARY_CLASSES):
         return False
+    return _speaks_of_damage(error)
+
+
+def is_certain_damage(error: BaseException) -> bool:
+    """Whether ``is_damage`` is certain, and not possibly a fault of DuckDB itself.
+
+    An internal error that does not speak of the file may come from a wrong byte in it, or from a
+    query that DuckDB does not get right: then a rebuild would not help.
+    """
+    if not is_damage(error):
+        return False
+    return not isinstance(error, _TROUBLE_CLASSES) or _speaks_of_damage(error)
+
+
+def _speaks_of_damage(error: BaseException) -> bool:
+    text = str(error).lower()
     return any(word in text for word in _DAMAGE_WORDS)

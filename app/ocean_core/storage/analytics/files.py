@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-OPENING_SUFFIX = ".opening"
-SUSPECT_SUFFIX = ".suspect"
+from ocean_core.model import limits
+
+OPENING_SUFFIX: Final = ".opening"
+SUSPECT_SUFFIX: Final = ".suspect"
+TROUBLE_SUFFIX: Final = ".trouble"
+REBUILD_SPARE_BYTES: Final = 16 * limits.MIB
+"""What a rebuild needs beyond the room of the file it replaces: WAL, markers, some growth."""
+_END: Final = "\n"
+"""Ends every marker; one without it was not written to its end."""
 
 
 class AnalyticsFiles:
@@ -22,14 +31,20 @@ class AnalyticsFiles:
         self.temporary = path.with_name(path.name + ".tmp")
         self.opening = path.with_name(path.stem + OPENING_SUFFIX)
         self.suspect = path.with_name(path.stem + SUSPECT_SUFFIX)
+        self.trouble = path.with_name(path.stem + TROUBLE_SUFFIX)
 
     def mark(self, marker: Path, text: str) -> None:
-        """Write a marker."""
-        with marker.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        self._sync_folder()
+        """Write a marker. If that fails, on a full disk for example, there is none."""
+        try:
+            with marker.open("w", encoding="utf-8") as file:
+                file.write(" ".join(text.split()) + _END)
+                file.flush()
+                os.fsync(file.fileno())
+            self._sync_folder()
+        except OSError:
+            with suppress(OSError):
+                marker.unlink()
+            raise
 
     def unmark(self, marker: Path) -> None:
         """Remove a marker, if it is there."""
@@ -39,12 +54,24 @@ class AnalyticsFiles:
 
     def complaint(self) -> str | None:
         """Return why the file must not be trusted, None if nothing says so."""
-        if self.suspect.exists():
-            reason = self.suspect.read_text(encoding="utf-8", errors="replace").strip()
-            return reason or "marked as suspect"
-        if self.opening.exists():
-            return "the process ended while it opened the file"
-        return None
+        reason = self.read(self.suspect)
+        if reason is not None:
+            return reason.strip() or "marked as suspect"
+        opening = self.read(self.opening)
+        if opening is None:
+            return None
+        if not opening.endswith(_END):
+            # The open begins only once its marker is whole: this one was ended before.
+            self.unmark(self.opening)
+            return None
+        return "the process ended while it opened the file"
+
+    def read(self, marker: Path) -> str | None:
+        """Return what a marker says, None if there is none."""
+        try:
+            return marker.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
 
     def is_held(self) -> bool:
         """Whether another process has the file open, as a dying predecessor may."""
@@ -69,11 +96,18 @@ class AnalyticsFiles:
 
         Returns its new place, or None if it was deleted: a file that takes so much of the disk that
         its replacement might not fit is not worth keeping, since everything in it can be rebuilt.
+        While not even that would make room for a replacement, nothing is touched: OSError (ENOSPC).
         """
-        for old in self.damaged():
+        kept = list(self.damaged())
+        free = shutil.disk_usage(self.database.parent).free + sum(_size(file) for file in kept)
+        if free < REBUILD_SPARE_BYTES:
+            raise OSError(
+                errno.ENOSPC, f"too little space to rebuild {self.database.name}, so it is kept"
+            )
+        for old in kept:
             old.unlink(missing_ok=True)
-        size = sum(file.stat().st_size for file in (self.database, self.wal) if file.exists())
-        keep = shutil.disk_usage(self.database.parent).free > 2 * size
+        size = self.size()
+        keep = free > 2 * size + REBUILD_SPARE_BYTES
         aside = self.database.with_name(f"{self.database.name}.damaged-{stamp}")
         for file, target in ((self.database, aside), (self.wal, Path(f"{aside}.wal"))):
             if file.exists():
@@ -84,17 +118,19 @@ class AnalyticsFiles:
         self._sync_folder()
         return aside if keep else None
 
+    def discard_new(self) -> None:
+        """Remove a file that could not be made; there was none before."""
+        for file in (self.database, self.wal):
+            with suppress(OSError):
+                file.unlink()
+
     def damaged(self) -> Iterator[Path]:
         """Damaged files kept from before."""
         yield from list(self.database.parent.glob(f"{self.database.name}.damaged-*"))
 
     def size(self) -> int:
         """Bytes on disk, WAL included."""
-        total = 0
-        for file in (self.database, self.wal):
-            with suppress(FileNotFoundError):
-                total += file.stat().st_size
-        return total
+        return _size(self.database) + _size(self.wal)
 
     def _sync_folder(self) -> None:
         descriptor = os.open(self.database.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -102,3 +138,10 @@ class AnalyticsFiles:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0

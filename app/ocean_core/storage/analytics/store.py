@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.resources
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -27,7 +27,11 @@ from ocean_core.storage.analytics.batch import (
     ReadingColumns,
 )
 from ocean_core.storage.analytics.cursor import Cursor, partial_columns
-from ocean_core.storage.analytics.errors import is_lock_conflict, is_system_error
+from ocean_core.storage.analytics.errors import (
+    is_certain_damage,
+    is_lock_conflict,
+    is_system_error,
+)
 from ocean_core.storage.analytics.files import AnalyticsFiles
 
 SCHEMA_VERSION: Final = "1"
@@ -35,6 +39,10 @@ LOCK_WAIT_S: Final = 5.0
 LOCK_RETRY_S: Final = 0.05
 TEMP_MB_MAX: Final = 1024
 CHECKPOINT_MB_MAX: Final = 64
+TROUBLE_AGAIN_US: Final = 600_000_000
+"""Two internal errors of DuckDB within this time: a restart did not help, the file is suspect."""
+TROUBLE_REBUILT_US: Final = 86_400_000_000
+"""For this long no second rebuild for internal errors: a new file has them, too."""
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -57,7 +65,11 @@ class Opened:
 
 
 class AnalyticsStore:
-    """Owner of the file. ``open`` first; then ``write`` from one thread, a cursor per reader."""
+    """Owner of the file. ``open`` first; then ``write`` from one thread, a cursor per reader.
+
+    A connection of DuckDB serves one thread at a time, so every method that uses ours takes a lock.
+    Each cursor is a connection of its own and belongs to its thread.
+    """
 
     def __init__(
         self,
@@ -79,7 +91,9 @@ class AnalyticsStore:
         self._wait = wait
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._cursors: list[duckdb.DuckDBPyConnection] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._judging = threading.Lock()
+        self._judged = False
         self._epoch = ""
         self._watermark = 0
 
@@ -91,12 +105,13 @@ class AnalyticsStore:
         Raises AlreadyRunningError if another process keeps the file, StoreIOError if the system
         refuses (full disk, missing rights).
         """
-        self._epoch = epoch
-        try:
-            reason = self._open_or_replace("new" if journal_empty else "missing")
-        except OSError as error:
-            raise StoreIOError(f"{self._files.database}: {error}") from error
-        return Opened(reason, self._watermark)
+        with self._lock:
+            self._epoch = epoch
+            try:
+                reason = self._open_or_replace("new" if journal_empty else "missing")
+            except OSError as error:
+                raise StoreIOError(f"{self._files.database}: {error}") from error
+            return Opened(reason, self._watermark)
 
     def _open_or_replace(self, reason_if_absent: str) -> str | None:
         self._wait_for_predecessor()
@@ -113,9 +128,20 @@ class AnalyticsStore:
             reason = reason or reason_if_absent
         else:
             self._move_aside(reason or "")
-        self._connect_guarded(self._create)
+        self._make_new()
         self._files.unmark(self._files.suspect)
         return reason
+
+    def _make_new(self) -> None:
+        try:
+            self._connect_guarded(self._create)
+        except BaseException as error:
+            self._disconnect()
+            # Half of a file would be taken for a damaged one.
+            self._files.discard_new()
+            if is_system_error(error) or isinstance(error, duckdb.IOException):
+                raise StoreIOError(f"{self._files.database}: {_one_line(error)}") from error
+            raise
 
     def _wait_for_predecessor(self) -> None:
         waited = 0.0
@@ -231,13 +257,44 @@ class AnalyticsStore:
     def checkpoint(self) -> None:
         """Copy the WAL into the file. Raises DuckError, for example while a query runs."""
         self._faults.hit("analytics.before_checkpoint")
-        self._opened().execute("CHECKPOINT")
+        with self._lock:
+            self._opened().execute("CHECKPOINT")
         self._faults.hit("analytics.after_checkpoint")
 
+    def condemn(self, error: BaseException) -> str:
+        """Note damage that only a query or a write found (``is_damage``); return it in one line.
+
+        The next open replaces the file. After an internal error of DuckDB that need not be damage
+        it does so only if such an error comes again soon. The process must end; only the first
+        call in its life counts, since after an internal error everything else fails, too.
+        """
+        reason = _one_line(error)
+        with self._judging:
+            if not self._judged:
+                self._judged = True
+                if is_certain_damage(error) or self._is_trouble_again():
+                    self.mark_suspect(reason)
+        return reason
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the next open will replace the file."""
+        return self._files.suspect.exists()
+
     def mark_suspect(self, reason: str) -> None:
-        """Have the next open replace the file; for damage that only a query or a write finds."""
+        """Have the next open replace the file."""
+        # On a full disk the damage is found again later.
         with suppress(OSError):
             self._files.mark(self._files.suspect, reason)
+
+    def _is_trouble_again(self) -> bool:
+        """Note trouble and tell whether there was some a short time ago, and no rebuild since."""
+        now = self._clock.now_us()
+        last, rebuilt = _moments(self._files.read(self._files.trouble) or "")
+        again = 0 <= now - last < TROUBLE_AGAIN_US and not 0 <= now - rebuilt < TROUBLE_REBUILT_US
+        with suppress(OSError):
+            self._files.mark(self._files.trouble, f"{now} {now if again else rebuilt}")
+        return again
 
     def size_bytes(self) -> int:
         """Bytes on disk, WAL included."""
@@ -252,25 +309,34 @@ class AnalyticsStore:
             self._cursors.append(cursor)
         return cast("Cursor", cursor)
 
+    def release(self, cursor: Cursor) -> None:
+        """Close a cursor that is no longer needed."""
+        with self._lock:
+            self._cursors = [known for known in self._cursors if known is not cursor]
+        with suppress(duckdb.Error):
+            cursor.close()
+
     def watermark(self) -> int:
         """Id up to which everything is in the file."""
         return self._watermark
 
     def reread_watermark(self) -> int:
         """Ask the file for the watermark, after a write whose end is not known."""
-        row = self._opened().execute("SELECT id FROM watermark").fetchone()
-        assert row is not None
-        self._watermark = int(row[0])
-        return self._watermark
+        with self._lock:
+            row = self._opened().execute("SELECT id FROM watermark").fetchone()
+            assert row is not None
+            self._watermark = int(row[0])
+            return self._watermark
 
     def series(self) -> list[NewSeries]:
         """All series, by number."""
-        rows = self._opened().execute(
-            "SELECT series_id, sensor_id, metric, first_id FROM series ORDER BY series_id"
-        )
+        with self._lock:
+            found = self._opened().execute(
+                "SELECT series_id, sensor_id, metric, first_id FROM series ORDER BY series_id"
+            )
+            rows = found.fetchall()
         return [
-            NewSeries(number, (sensor, metric), first)
-            for number, sensor, metric, first in rows.fetchall()
+            NewSeries(number, (sensor, metric), first) for number, sensor, metric, first in rows
         ]
 
     # --- writing
@@ -281,21 +347,15 @@ class AnalyticsStore:
         Raises DuckError after a rollback. If the commit itself failed, ``reread_watermark`` tells
         what became of it.
         """
-        assert batch.epoch == self._epoch, (batch.epoch, self._epoch)
-        assert batch.watermark > self._watermark, (batch.watermark, self._watermark)
-        connection = self._opened()
-        connection.execute("BEGIN")
-        try:
-            for table, columns in _tables(batch):
-                _insert(connection, table, columns)
-            connection.execute("UPDATE watermark SET id = ?", [batch.watermark])
-            self._faults.hit("mover.before_commit")
-            connection.execute("COMMIT")
-        except BaseException:
-            with suppress(duckdb.Error):
-                connection.execute("ROLLBACK")
-            raise
-        self._watermark = batch.watermark
+        with self._lock:
+            assert batch.epoch == self._epoch, (batch.epoch, self._epoch)
+            assert batch.watermark > self._watermark, (batch.watermark, self._watermark)
+            with self._transaction() as connection:
+                for table, columns in _tables(batch):
+                    _insert(connection, table, columns)
+                connection.execute("UPDATE watermark SET id = ?", [batch.watermark])
+                self._faults.hit("mover.before_commit")
+            self._watermark = batch.watermark
         self._faults.hit("mover.after_commit")
 
     def replace_partials(self, table: str, condition: str, merged: Partials) -> None:
@@ -303,16 +363,22 @@ class AnalyticsStore:
 
         Both are ours, never a user's. Raises DuckError after a rollback.
         """
-        connection = self._opened()
-        connection.execute("BEGIN")
-        try:
+        with self._transaction() as connection:
             connection.execute(f"DELETE FROM {table} WHERE {condition}")  # noqa: S608 - see above
             _insert(connection, table, partial_columns(merged))
-            connection.execute("COMMIT")
-        except BaseException:
-            with suppress(duckdb.Error):
-                connection.execute("ROLLBACK")
-            raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._lock:
+            connection = self._opened()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(duckdb.Error):
+                    connection.execute("ROLLBACK")
+                raise
 
     def _opened(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
@@ -371,6 +437,12 @@ def _event_columns(rows: EventColumns) -> Columns:
         "quality": rows.quality,
         "payload": np.array(rows.payload, dtype=object),
     }
+
+
+def _moments(note: str) -> tuple[int, int]:
+    """Return when there was trouble, and when a rebuild because of it; 0 for never or unreadable."""
+    found = [int(word) if word.isdecimal() else 0 for word in note.split()]
+    return (found[0], found[1]) if len(found) == 2 else (0, 0)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,0 +1,1 @@
+"""How bytes come in: connections, their limits, and who must wait or go."""
