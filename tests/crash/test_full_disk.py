@@ -46,10 +46,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(ballast: Path, leave_bytes: int) -> None:
-    """Take all of the disk but a little."""
-    space = os.statvfs(ballast.parent)
-    with ballast.open("ab") as file, contextlib.suppress(OSError):
-        os.posix_fallocate(file.fileno(), 0, max(1, space.f_bavail * space.f_frsize - leave_bytes))
+    """Take all of the disk but a little, whatever others write or free meanwhile."""
+    with ballast.open("ab") as file:
+        while True:
+            space = os.statvfs(ballast.parent)
+            surplus = space.f_bavail * space.f_frsize - leave_bytes
+            if surplus <= 0:
+                return
+            # In steps: a request for more than there is gets nothing at all.
+            with contextlib.suppress(OSError):
+                size = os.fstat(file.fileno()).st_size
+                os.posix_fallocate(file.fileno(), size, min(surplus, 64 * 1024))
+
+
+def started(box: Appliance) -> None:
+    """Start, and wait until analytics have made their files, too."""
+    box.start()
+    until(lambda: box.status()["analytics"]["state"] == "up", within_s=30, what="analytics are up")
 
 
 def post_until_refused(box: Appliance, writer: Writer) -> tuple[list[Sent], Reply]:
@@ -72,10 +85,10 @@ def is_back(box: Appliance, record: list[Sent], writer: Writer) -> bool:
     return post(box.http(), sent)
 
 
-def test_full_disk_refuses_and_comes_back_by_itself(small_disk: Path) -> None:
+def test_full_disk_refuses_and_comes_back_by_itself(small_disk: Path, tmp_path: Path) -> None:
     ballast = small_disk / "ballast"
-    with Appliance(small_disk / "data") as box:
-        box.start()
+    with Appliance(small_disk / "data", log_path=tmp_path / "stderr") as box:
+        started(box)
         writer = Writer("device", 1, seed=3)
         first = writer.single()
         assert post(box.http(), first)
@@ -117,8 +130,8 @@ def test_full_disk_under_load_with_retries(small_disk: Path, tmp_path: Path) -> 
     """Many devices, full and free three times: what has a key is there once in the end."""
     ballast = small_disk / "ballast"
     record_dir = tmp_path / "record"
-    with Appliance(small_disk / "data") as box:
-        box.start()
+    with Appliance(small_disk / "data", log_path=tmp_path / "stderr") as box:
+        started(box)
         with Load(lambda: box.url, record_dir, devices=3, seed=9) as load:
             for _ in range(3):
                 before = load.statuses[507]
@@ -138,12 +151,12 @@ def test_full_disk_under_load_with_retries(small_disk: Path, tmp_path: Path) -> 
         audit_stopped(box.data_dir, read_record(record_dir))
 
 
-def test_start_on_a_full_disk(small_disk: Path) -> None:
+def test_start_on_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     """It comes up, says what is wrong, and takes readings once there is room."""
     ballast = small_disk / "ballast"
     record: list[Sent] = []
-    with Appliance(small_disk / "data") as box:
-        box.start()
+    with Appliance(small_disk / "data", log_path=tmp_path / "stderr") as box:
+        started(box)
         writer = Writer("device", 1, seed=4)
         fill(ballast, LEFT_BYTES)
         record, _ = post_until_refused(box, writer)
@@ -186,7 +199,7 @@ def read_pid(data_dir: Path) -> int:
 def test_writes_that_fail_are_not_acknowledged(tmp_path: Path) -> None:
     """The same without a small disk: the kernel refuses to let any file grow (EFBIG)."""
     with Appliance(tmp_path / "data") as box:
-        box.start()
+        started(box)
         writer = Writer("device", 1, seed=6)
         first = writer.single()
         assert post(box.http(), first)

@@ -21,14 +21,14 @@ WRITES = {"write", "writev", "sendto", "sendmsg"}
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
 
-def trace_of(tmp_path: Path, **environment: str) -> list[Call]:
+def trace_of(tmp_path: Path, durability: str) -> list[Call]:
     """Post readings one after the other to a traced appliance; return its system calls."""
     trace = tmp_path / "trace"
     prefix = [
         require_tool("strace"), "--follow-forks", "--seccomp-bpf", "--decode-fds=path",
         "--string-limit=64", f"--trace={TRACED}", "--output", str(trace),
     ]  # fmt: skip
-    with Appliance(tmp_path / "data", prefix=prefix, **environment) as box:
+    with Appliance(tmp_path / "data", prefix=prefix, OCEAN_JOURNAL__DURABILITY=durability) as box:
         box.start()
         writer = Writer("traced", 1, seed=1)
         http = box.http()
@@ -78,7 +78,7 @@ def is_journal(call: Call) -> bool:
 
 
 def test_every_positive_answer_follows_a_sync(tmp_path: Path) -> None:
-    calls = trace_of(tmp_path)
+    calls = trace_of(tmp_path, "fsync")
     answers = answers_in(calls)
     assert len(answers) == SINGLES + BATCHES
     hasty = [answer.text for arrival, answer in answers if not is_synced(calls, arrival, answer)]
@@ -87,7 +87,7 @@ def test_every_positive_answer_follows_a_sync(tmp_path: Path) -> None:
 
 def test_the_check_sees_answers_without_a_sync(tmp_path: Path) -> None:
     """With the durability that does not promise it, the same check must find violations."""
-    calls = trace_of(tmp_path, OCEAN_JOURNAL__DURABILITY="os")
+    calls = trace_of(tmp_path, "os")
     answers = answers_in(calls)
     assert len(answers) == SINGLES + BATCHES
     hasty = [answer for arrival, answer in answers if not is_synced(calls, arrival, answer)]

@@ -460,3 +460,12 @@ def test_closed_terminal_is_a_clean_stop(tmp_path: Path) -> None:
         box.start()
         os.kill(box.pid, signal.SIGHUP)
         assert box.wait_end(30) == 0
+
+
+def test_standard_error_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
+    """What is told may be lost; that it cannot be told is no reason to refuse readings."""
+    with Appliance(tmp_path / "data", log_path=Path("/dev/full")) as box:
+        box.start()
+        assert post(box.http(), Writer("device", 1, seed=1).single())
+        analytics_up(box)
+        assert box.stop() == 0

@@ -72,13 +72,14 @@ class Appliance:
         *,
         arguments: Sequence[str] = ("--port", "0"),
         prefix: Sequence[str] = (),
+        log_path: Path | None = None,
         **environment: str,
     ) -> None:
         self.data_dir = data_dir
         self.environment = environment
         self._arguments = list(arguments)
         self._prefix = list(prefix)
-        self._log_path = data_dir.parent / f"{data_dir.name}.stderr"
+        self._log_path = log_path or data_dir.parent / f"{data_dir.name}.stderr"
         self._log_from = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: set[int] = set()
@@ -101,7 +102,8 @@ class Appliance:
         self.end_all()
         if kind is not None:
             print(f"--- what {self.data_dir.name} told (start {self.starts}) ---")
-            print(self._log_path.read_bytes()[-LOG_SHOWN_BYTES:].decode("utf-8", "replace"))
+            if self._log_path.is_file():
+                print(self._log_path.read_bytes()[-LOG_SHOWN_BYTES:].decode("utf-8", "replace"))
 
     # --- starting
 
@@ -125,7 +127,7 @@ class Appliance:
             *self._arguments,
         ]  # fmt: skip
         with self._log_path.open("ab") as log:
-            self._log_from = log.tell()
+            self._log_from = log.tell() if log.seekable() else 0
             self._process = subprocess.Popen(
                 command,
                 env=clean_environment(**self.environment, **environment),

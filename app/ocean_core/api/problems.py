@@ -96,8 +96,9 @@ def raw_response_of(error: OceanError) -> bytes:
     """Return the whole HTTP answer for an error, for a connection that is not served at all."""
     answer = response_of(error)
     body = answer.content
+    status = HTTPStatus(problem_of(error).status)
     head = [
-        f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}",
+        f"HTTP/1.1 {status.value} {status.phrase}",
         f"content-type: {PROBLEM_TYPE}",
         f"content-length: {len(body)}",
         "connection: close",

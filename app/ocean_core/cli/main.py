@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import sys
 from typing import Final
@@ -9,10 +10,6 @@ from typing import Final
 import click
 
 from ocean_core import __version__
-from ocean_core.cli.config_commands import config_group
-from ocean_core.cli.replay import replay_command
-from ocean_core.cli.serve import analytics_command, serve_command
-from ocean_core.cli.status import status_command
 from ocean_core.model.errors import AlreadyRunningError, ConfigError, OceanError
 
 EXIT_FAILED: Final = 1
@@ -20,7 +17,33 @@ EXIT_RUNNING: Final = 75
 EXIT_CONFIG: Final = 78
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_COMMANDS: Final = {
+    "serve": ("ocean_core.cli.serve", "serve_command"),
+    "status": ("ocean_core.cli.status", "status_command"),
+    "replay": ("ocean_core.cli.replay", "replay_command"),
+    "config": ("ocean_core.cli.config_commands", "config_group"),
+    "_analytics": ("ocean_core.cli.serve", "analytics_command"),
+}
+
+
+class _LazyGroup(click.Group):
+    """Loads a command's module when the command is asked for: `ocean serve` starts sooner."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the help text (click calls this)."""
+        return [*_COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by name (click calls this)."""
+        if cmd_name not in _COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ocean")
 def cli() -> None:
     """Ocean Core: an edge telemetry appliance in one file.
@@ -33,10 +56,6 @@ def cli() -> None:
 def version_command() -> None:
     """Print the version."""
     click.echo(__version__)
-
-
-for _command in (serve_command, status_command, replay_command, config_group, analytics_command):
-    cli.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import time
 import uuid
 from collections.abc import Iterator
@@ -117,9 +118,11 @@ def _row(file: Path, line: int, header: list[str], time_column: int, cells: list
         try:
             values[name] = float(cell)
         except ValueError:
+            values[name] = math.nan
+        if not math.isfinite(values[name]):
             raise CommandError(
-                f"{file}, line {line}, column {name!r}: {cell[:40]!r} is no number"
-            ) from None
+                f"{file}, line {line}, column {name!r}: {cell[:40]!r} is no finite number"
+            )
     if not values:
         raise CommandError(f"{file}, line {line}: there is no number")
     return Row(line, cells[time_column].strip(), values)
@@ -132,13 +135,21 @@ def _groups(rows: list[Row], speed: float | None) -> Iterator[list[Row]]:
             yield rows[start : start + BATCH_ROWS]
         return
     # Decoding loads numpy, which a fast replay does without.
-    from ocean_core.protocol.readings.timestamps import timestamp_us
+    from ocean_core.protocol.readings.timestamps import TimestampError, timestamp_us
+
+    def moment_us(row: Row) -> int:
+        try:
+            return timestamp_us(row.timestamp)
+        except TimestampError as error:
+            raise CommandError(
+                f"line {row.line}: the time is {row.timestamp!r}; it must be {error}"
+            ) from error
 
     clock = SystemClock()
     began = clock.monotonic()
-    first_us = timestamp_us(rows[0].timestamp)
+    first_us = moment_us(rows[0])
     for row in rows:
-        due_s = (timestamp_us(row.timestamp) - first_us) / 1e6 / speed
+        due_s = (moment_us(row) - first_us) / 1e6 / speed
         time.sleep(max(0.0, began + due_s - clock.monotonic()))
         yield [row]
 

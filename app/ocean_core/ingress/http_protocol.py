@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ocean_core.config.settings import ServerSettings
 from ocean_core.obs.clock import Clock
@@ -29,6 +29,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     refusal: bytes
     """The whole HTTP answer to a connection for which there is no room."""
 
+    _is_refused = False
     _header_timer: asyncio.TimerHandle | None = None
     _in_header = False
     _has_begun = False
@@ -37,7 +38,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     @property
     def is_idle(self) -> bool:
         """Whether nothing of a request has come that is not answered."""
-        return not self._in_header and (self.cycle is None or self.cycle.response_complete)
+        # uvicorn declares the cycle as always there; before the first request it is None.
+        cycle: RequestResponseCycle | None = self.cycle
+        return not self._in_header and (cycle is None or cycle.response_complete)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room or refuse (asyncio calls this)."""
@@ -50,8 +53,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._heard_at = self.clock.monotonic()
         super().connection_made(transport)
         self._start_timer()
-
-    _is_refused = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection (asyncio calls this)."""

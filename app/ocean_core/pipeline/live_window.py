@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
@@ -170,12 +170,6 @@ class LiveWindow:
         series_id = np.full(len(rows), state.series_id, dtype=np.int32)
         return merge_partials(Partials(series_id, *columns))
 
-    def covers(self, state: SeriesState, start_us: int) -> bool:
-        """Whether ``recent`` would answer a range that starts here."""
-        with self._lock:
-            rings = self._rings.get(state.series_id)
-            return rings is not None and start_us > rings.recent.complete_after
-
     @property
     def bytes(self) -> int:
         """Estimated memory: totals and names of all series, and the rings."""
@@ -197,16 +191,18 @@ class LiveWindow:
 
     # --- writing
 
-    def warm(self, store: AnalyticsStore) -> None:
+    def warm(self, store: AnalyticsStore, series: Sequence[NewSeries] | None = None) -> None:
         """Take over what the store knows, before the first batch. Raises DuckError.
 
-        Rings stay empty: they are complete only after the newest reading of each series.
+        ``series`` are all of the store's, if they were read already. Rings stay empty: they are
+        complete only after the newest reading of each series.
         """
         warmth = load_warmth(store)
+        series = store.series() if series is None else series
         with self._lock:
             for series_id, totals in warmth.totals.items():
                 self._totals.put(series_id, totals)
-            self._learn(warmth.series, with_readings=set(warmth.totals))
+            self._learn(series, with_readings=set(warmth.totals))
             for series_id, (n, first, last) in warmth.events.items():
                 sensor_id = self._names[series_id][0]
                 self.events[sensor_id] = EventState(series_id, sensor_id, n, first, last)

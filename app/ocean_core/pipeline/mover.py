@@ -8,11 +8,12 @@ journal then never hands out an id that analytics already holds.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ocean_core.buffer.port import BlockSource, IdRange
+from ocean_core.model.block import SeriesName
 from ocean_core.model.errors import OceanError
 from ocean_core.obs.clock import Clock
 from ocean_core.obs.faults import NO_FAULTS, Faults
@@ -22,6 +23,7 @@ from ocean_core.pipeline.compaction import Compactor
 from ocean_core.pipeline.gather import Gathered, SeriesBook, gather
 from ocean_core.pipeline.live_window import LiveWindow
 from ocean_core.pipeline.schedule import DrainSchedule, MoverSettings
+from ocean_core.storage.analytics.batch import NewSeries
 from ocean_core.storage.analytics.errors import DuckError, OutOfMemoryError, is_damage
 from ocean_core.storage.analytics.store import AnalyticsStore
 
@@ -37,12 +39,17 @@ MarkWriter = Callable[[str, int], None]
 
 
 class Progress(NamedTuple):
-    """How far the mover is; ids of readings."""
+    """How far the mover is; ids of readings.
+
+    Ids that the journal turned out not to hold count as reached. ``rebuild_target`` is 0 while the
+    length of a rebuild is not known yet. ``trouble`` tells why nothing can be moved, empty if it can.
+    """
 
     watermark: int
     head: int
     rebuilding: bool
     rebuild_target: int
+    trouble: str = ""
 
 
 def _ignore(*_: object) -> None:
@@ -53,11 +60,13 @@ def _ignore(*_: object) -> None:
 class MoverCallbacks:
     """Whom to tell; called in the mover's thread, must not block.
 
-    After ``on_store_damaged`` (the file is marked and will be rebuilt by the next start) and
-    ``on_crash`` (anything unforeseen) the mover has ended, and its process should, too.
+    After ``on_store_damaged`` (noted for the next start) and ``on_crash`` (anything unforeseen) the
+    mover has ended, and its process should, too. ``on_series`` names what a transaction brought
+    that was not in the store before.
     """
 
     on_commit: Callable[[int], None] = _ignore
+    on_series: Callable[[list[SeriesName]], None] = _ignore
     on_damage: Callable[[list[IdRange]], None] = _ignore
     on_watermark_ahead: Callable[[int, int], None] = _ignore
     on_source_error: Callable[[Exception], None] = _ignore
@@ -66,11 +75,11 @@ class MoverCallbacks:
 
 
 class _StoreLostError(Exception):
-    """The store cannot be used any longer; ``damaged`` tells whether it must be rebuilt."""
+    """The store cannot be used any longer; ``damage`` is the error that tells that it is damaged."""
 
-    def __init__(self, reason: str, *, damaged: bool) -> None:
+    def __init__(self, reason: str, damage: Exception | None = None) -> None:
         super().__init__(reason)
-        self.damaged = damaged
+        self.damage = damage
 
 
 class Mover:
@@ -90,7 +99,9 @@ class Mover:
         callbacks: MoverCallbacks | None = None,
         settings: MoverSettings | None = None,
         rebuild_reason: str | None = None,
+        series: Iterable[NewSeries] | None = None,
     ) -> None:
+        """Take ``series``, all of the store's, if they were read already."""
         self._source = source
         self._store = store
         self._window = window
@@ -101,11 +112,10 @@ class Mover:
         self._faults = faults
         self._callbacks = callbacks or MoverCallbacks()
         self._settings = settings or MoverSettings()
-        self._book = SeriesBook(store.series())
+        self._book = SeriesBook(store.series() if series is None else series)
         self._compactor = Compactor(store, clock)
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
-        self._done = threading.Condition(self._lock)
         self._schedule = DrainSchedule(self._settings)
         self._wake_at = float("-inf")
         self._stopping = False
@@ -113,8 +123,9 @@ class Mover:
         self._rows_max = self._settings.rows_per_drain_behind
         self._retry_s = 0.0
         self._retry_at = float("-inf")
+        self._trouble = ""
         self._touched_at = float("-inf")
-        self._rebuild_reason = rebuild_reason
+        self._rebuild_reason = None if rebuild_reason == "new" else rebuild_reason
         self._rebuild_target = 0
         self._thread = threading.Thread(target=self._run, name="mover", daemon=True)
 
@@ -129,7 +140,6 @@ class Mover:
         with self._lock:
             self._stopping = True
             self._work.notify_all()
-            self._done.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -151,16 +161,12 @@ class Mover:
             self._schedule.touched(now)
             self._wake_if_earlier(now)
 
-    def drain_now(self) -> None:
-        """Have everything moved that the mover knows to wait, without waiting for it."""
-        with self._lock:
-            self._schedule.wanted(self._schedule.head, urgent=True)
-            self._wake_if_earlier(self._clock.monotonic())
-
     def want(self, reading_id: int, *, urgent: bool) -> float | None:
         """Ask for an id to become visible, without waiting for it.
 
         Return in how many seconds the drain that may bring it begins; None if it is visible.
+        Without ``urgent`` readings wait for each other, up to 250 ms, to share a transaction. The
+        id must be one that the journal gave out, as for ``notify``.
         """
         with self._lock:
             if self._schedule.watermark >= reading_id:
@@ -171,29 +177,14 @@ class Mover:
             self._wake_if_earlier(now)
             return self._schedule.due_in(now)
 
-    def wait_for(self, reading_id: int, timeout_s: float, *, urgent: bool) -> bool:
-        """Wait until ``reading_id`` is visible to queries; return whether it is.
-
-        Without ``urgent`` readings wait for each other, up to 250 ms, to share a transaction.
-        """
-        with self._lock:
-            if self._schedule.watermark >= reading_id:
-                return True
-            now = self._clock.monotonic()
-            self._schedule.grown(reading_id, now)
-            self._schedule.wanted(reading_id, urgent=urgent)
-            self._wake_if_earlier(now)
-            self._done.wait_for(
-                lambda: self._stopping or self._schedule.watermark >= reading_id, timeout_s
-            )
-            return self._schedule.watermark >= reading_id
-
     def progress(self) -> Progress:
         """Return how far the mover is."""
         with self._lock:
             watermark, head = self._schedule.watermark, self._schedule.head
-        target = self._rebuild_target
-        return Progress(watermark, head, watermark < target, target)
+            target = self._rebuild_target
+            to_prepare = not self._prepared and self._rebuild_reason is not None
+        rebuilding = to_prepare or watermark < target
+        return Progress(watermark, head, rebuilding, target, self._trouble)
 
     def _wake_if_earlier(self, now: float) -> None:
         due = self._schedule.due_in(now)
@@ -207,17 +198,18 @@ class Mover:
             while self._wait_for_work():
                 self.work_once()
         except _StoreLostError as error:
-            self._give_up(str(error), damaged=error.damaged)
+            self._give_up(str(error), error.damage)
         except Exception as error:  # noqa: BLE001 - top of the thread: nothing may end it unseen
-            self._give_up(f"{type(error).__name__}: {error}", damaged=is_damage(error))
+            reason = f"{type(error).__name__}: {error}"
+            self._give_up(reason, error if is_damage(error) else None)
 
-    def _give_up(self, reason: str, *, damaged: bool) -> None:
+    def _give_up(self, reason: str, damage: Exception | None) -> None:
+        damaged = damage is not None
         self._log.error("analytics.mover_failed", reason=reason, damaged=damaged, retry="no")
         with self._lock:
             self._stopping = True
-            self._done.notify_all()
-        if damaged:
-            self._store.mark_suspect(reason)
+        if damage is not None:
+            self._store.condemn(damage)
             self._callbacks.on_store_damaged(reason)
         else:
             self._callbacks.on_crash(reason)
@@ -228,16 +220,16 @@ class Mover:
         head = self._source.last_id()
         if head < watermark:
             self._callbacks.on_watermark_ahead(head + 1, watermark)
-        if self._rebuild_reason not in {None, "new"} and head > watermark:
-            self._rebuild_target = head
+        rebuilds = self._rebuild_reason is not None and head > watermark
+        if rebuilds:
             self._log.info("analytics.rebuild_started", reason=self._rebuild_reason, readings=head)
         with self._lock:
             now = self._clock.monotonic()
             self._schedule.drained(watermark, now)
             self._schedule.grown(head, now)
             self._schedule.wanted(head, urgent=True)
-            self._done.notify_all()
-        self._prepared = True
+            self._rebuild_target = head if rebuilds else 0
+            self._prepared = True
         self._show(watermark)
 
     def _wait_for_work(self) -> bool:
@@ -279,16 +271,19 @@ class Mover:
             self._callbacks.on_source_error(error)
         else:
             self._retry_s = 0.0
+            self._trouble = ""
 
     def drain_once(self) -> None:
         """Move one transaction's worth. Raises DuckError, OceanError or OSError, nothing moved."""
         started = self._clock.monotonic()
         before = self._store.watermark()
+        with self._lock:
+            told = self._schedule.head
         found = self._source.read_after(before, rows_max=self._rows_max)
         if found.damaged:
             self._callbacks.on_damage(found.damaged)
         if found.next_after_id <= before:
-            self._nothing_there()
+            self._nothing_there(told)
             return
         gathered = gather(
             found.blocks, self._book, epoch=self._source.epoch, watermark=found.next_after_id
@@ -304,6 +299,7 @@ class Mover:
 
     def _commit(self, gathered: Gathered) -> None:
         batch = gathered.batch
+        new = [entry.name for entry in batch.new_series]
         try:
             self._mark_writer(batch.epoch, batch.watermark)
             self._store.write(batch)
@@ -311,13 +307,14 @@ class Mover:
             self._book.rollback()
             raise
         self._book.commit()
+        if new:
+            self._callbacks.on_series(new)
         self._rows_max = self._settings.rows_per_drain_behind
 
     def _published(self, before: int, watermark: int, started: float, rows: int) -> None:
         now = self._clock.monotonic()
         with self._lock:
             self._schedule.drained(watermark, now)
-            self._done.notify_all()
         self._callbacks.on_commit(watermark)
         self._metrics.add("ocean_pipeline_drains_total")
         self._metrics.add("ocean_pipeline_moved_readings_total", rows)
@@ -334,11 +331,17 @@ class Mover:
         self._metrics.set("ocean_pipeline_live_window_bytes", self._window.bytes)
         self._metrics.set("ocean_storage_series", len(self._book))
 
-    def _nothing_there(self) -> None:
-        """Somebody spoke of ids that the journal does not have: believe the journal."""
-        head = self._source.last_id()
+    def _nothing_there(self, told: int) -> None:
+        """Count ids up to ``told`` as reached: the journal gave them out but holds none of them.
+
+        They were lost, or skipped when it continued behind the mark. The watermark of the store
+        stays: if they should be there after all, they are read together with what comes next.
+        """
         with self._lock:
-            self._schedule.ends_at(head, self._clock.monotonic())
+            self._schedule.drained(told, self._clock.monotonic())
+            reached = self._schedule.watermark
+        self._callbacks.on_commit(reached)
+        self._metrics.set("ocean_pipeline_watermark_id", reached)
 
     # --- when something fails
 
@@ -346,26 +349,25 @@ class Mover:
         """Return if the same work can be tried again with this store; else raise _StoreLostError."""
         reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         if is_damage(error):
-            raise _StoreLostError(reason, damaged=True) from error
+            raise _StoreLostError(reason, error) from error
         known = self._store.watermark()
         try:
             told = self._store.reread_watermark()
         except DuckError as second:
-            raise _StoreLostError(reason, damaged=is_damage(second)) from error
+            damage = second if is_damage(second) else None
+            raise _StoreLostError(reason, damage) from error
         if told != known:
             # The commit went through after all, but window and book do not know it.
-            raise _StoreLostError(f"a commit ended without an answer: {reason}", damaged=False)
+            raise _StoreLostError(f"a commit ended without an answer: {reason}")
         if isinstance(error, OutOfMemoryError):
             self._rows_max = max(ROWS_MIN, self._rows_max // 2)
 
     def _try_later(self, error: Exception) -> None:
         self._retry_s = min(RETRY_MAX_S, max(RETRY_FIRST_S, self._retry_s * 2))
         self._retry_at = self._clock.monotonic() + self._retry_s
-        self._log.warning(
-            "analytics.mover_failed",
-            reason=f"{type(error).__name__}: {error}",
-            retry_s=self._retry_s,
-        )
+        reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        self._trouble = reason
+        self._log.warning("analytics.mover_failed", reason=reason, retry_s=self._retry_s)
 
 
 def _partials_in(gathered: Gathered) -> int:

@@ -62,13 +62,6 @@ class DrainSchedule:
         self._drained_at = now
         self._waiting_since = now
 
-    def ends_at(self, head_id: int, now: float) -> None:
-        """Correct what was said to wait: the journal ends at ``head_id``."""
-        self.head = max(head_id, self.watermark)
-        self._wanted_id = min(self._wanted_id, self.head)
-        self._urgent_id = min(self._urgent_id, self.head)
-        self._drained_at = now
-
     def due_in(self, now: float) -> float | None:
         """Seconds until the next drain, 0 if it is due, None if nothing waits."""
         waiting = self.head - self.watermark

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, isfinite, isnan
 from typing import Final
 
 from ocean_core.pipeline.totals import Totals
-from ocean_core.storage.analytics.batch import NewSeries
 from ocean_core.storage.analytics.cursor import Cursor
 from ocean_core.storage.analytics.store import AnalyticsStore
 
@@ -43,9 +42,8 @@ SELECT series_id, count(*), epoch_us(min(ts)), epoch_us(max(ts)) FROM events GRO
 
 @dataclass(frozen=True, slots=True)
 class Warmth:
-    """Series, their totals, and (count, first, last timestamp) of those that are events."""
+    """Totals per series, and (count, first, last timestamp) of those that are events."""
 
-    series: Sequence[NewSeries]
     totals: dict[int, Totals]
     events: dict[int, tuple[int, int, int]]
 
@@ -56,12 +54,11 @@ def load_warmth(store: AnalyticsStore) -> Warmth:
     try:
         events = cursor.execute(_EVENTS).fetchall()
         return Warmth(
-            store.series(),
             _totals(cursor),
             {series_id: (n, first, last) for series_id, n, first, last in events},
         )
     finally:
-        cursor.close()
+        store.release(cursor)
 
 
 def _totals(cursor: Cursor) -> dict[int, Totals]:
@@ -71,8 +68,21 @@ def _totals(cursor: Cursor) -> dict[int, Totals]:
     for row in cursor.execute(_TOTALS).fetchall():
         series_id, n, mean, rest, m2, low, high, first_ts, first_value, last_ts, last_value = row
         last_id, value, quality = newest.get(series_id, (0, last_value, 0))
+        mean, m2 = _corrected(n, mean, rest, m2)
         totals[series_id] = Totals(
-            n, mean + rest / n, max(m2 - rest * rest / n, 0.0), low, high,
+            n, mean, m2, low, high,
             first_ts, first_value, last_ts, value, quality, last_id, untrusted.get(series_id, 0),
         )  # fmt: skip
     return totals
+
+
+def _corrected(n: int, mean: float, rest: float, m2: float) -> tuple[float, float]:
+    """Return mean and M2 less what rounding left, as the rollups do for what overflowed.
+
+    Then the mean stays as it is, and M2 is infinite.
+    """
+    square = rest * rest
+    m2 -= square / n
+    if isfinite(rest):
+        mean += rest / n
+    return mean, inf if isnan(m2) else max(m2, 0.0)

@@ -10,6 +10,8 @@ import asyncio
 import os
 import signal
 import socket
+import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -21,7 +23,8 @@ from ocean_core.buffer.mark import MarkFile
 from ocean_core.buffer.port import IdRange
 from ocean_core.config.settings import Settings
 from ocean_core.model import limits
-from ocean_core.model.errors import StoreCorruptError
+from ocean_core.model.block import SeriesName
+from ocean_core.model.errors import OceanError, StoreCorruptError
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import SystemClock
 from ocean_core.obs.faults import Faults
@@ -35,6 +38,7 @@ from ocean_core.runtime.process import die_with_parent, give_way
 from ocean_core.service.answering import Answering, WatermarkWaiters
 from ocean_core.service.channel import Channel
 from ocean_core.service.messages import (
+    SERIES_NAMES_MAX,
     Damage,
     Head,
     Hello,
@@ -42,11 +46,18 @@ from ocean_core.service.messages import (
     Message,
     Query,
     Report,
+    SeriesKnown,
     Stop,
     WatermarkAhead,
 )
 from ocean_core.service.queries.engine import QueryEngine
-from ocean_core.storage.analytics import AnalyticsStore
+from ocean_core.storage.analytics import (
+    AnalyticsStore,
+    DuckError,
+    NewSeries,
+    Opened,
+    is_damage,
+)
 
 ANALYTICS_FILE: Final = "analytics.duckdb"
 JOURNAL_FILE: Final = "journal.db"
@@ -57,8 +68,10 @@ REPORT_MAX_S: Final = 10.0
 EXIT_ORPHAN: Final = 1
 EXIT_DAMAGED: Final = 3
 EXIT_CRASHED: Final = 4
+EXIT_UNOPENED: Final = 5
 STOP_MOVER_S: Final = 10.0
 STOP_SCRUB_S: Final = 1.0
+STOP_QUERIES_S: Final = 1.0
 
 
 def run_analytics(
@@ -75,7 +88,13 @@ def run_analytics(
     give_way()
     settings = msgspec.json.decode(settings_json, type=Settings)
     sock = socket.socket(fileno=descriptor)
-    return asyncio.run(AnalyticsProcess(settings, data_dir, scrub=scrub).run(sock))
+    process = AnalyticsProcess(settings, data_dir, scrub=scrub)
+    code = asyncio.run(process.run(sock))
+    if process.is_stuck:
+        # The interpreter would wait for a query that does not heed its interrupt.
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 class AnalyticsProcess:
@@ -96,6 +115,8 @@ class AnalyticsProcess:
         self._changed = asyncio.Event()
         self._answers: set[asyncio.Task[None]] = set()
         self._exit_code = 0
+        self.is_stuck = False
+        """Whether a query still runs after ``run`` has returned."""
         self._answering: Answering | None = None
         # Damage found by the scrub is told like that of the mover.
         self._scrubber = Scrubber(
@@ -110,8 +131,24 @@ class AnalyticsProcess:
         """Open, serve, close; return the exit code."""
         self._loop = asyncio.get_running_loop()
         self._channel = await Channel.over(sock, self._receive, self._ended.set)
+        try:
+            return await self._serve(*self._open())
+        except (OceanError, OSError) as error:
+            # For want of space, for example. The supervisor tries again.
+            self._log.error("runtime.background_failed", task="analytics", error=str(error))
+            self._journal_unreadable(error)
+            self._exit_code = EXIT_UNOPENED
+        except (DuckError, UnicodeDecodeError) as error:
+            if not is_damage(error):
+                raise
+            self._store_damaged(self._store.condemn(error))
+        self._channel.close()
+        return self._exit_code
+
+    def _open(self) -> tuple[JournalReader, Opened, LiveWindow, list[NewSeries]]:
+        """Open everything and read what the live window starts with."""
         source = JournalReader(self._data_dir / JOURNAL_FILE)
-        store = AnalyticsStore(
+        self._store = AnalyticsStore(
             self._data_dir / ANALYTICS_FILE,
             memory_limit_mb=self._settings.analytics.memory_limit_mb,
             threads=self._settings.analytics.threads,
@@ -119,15 +156,24 @@ class AnalyticsProcess:
             log=self._log,
             faults=self._faults,
         )
-        self._store = store
-        opened = store.open(source.epoch, journal_empty=source.last_id() == 0)
+        opened = self._store.open(source.epoch, journal_empty=source.last_id() == 0)
         window = LiveWindow(
             bytes_max=self._settings.analytics.live_window_mb * limits.MIB,
             ring_rows=limits.LIVE_RING_ROWS,
         )
-        window.warm(store)
-        self._mover = self._make_mover(source, store, window, opened.rebuild_reason)
-        self._mover.start()
+        series = self._store.series()
+        window.warm(self._store, series)
+        return source, opened, window, series
+
+    async def _serve(
+        self,
+        source: JournalReader,
+        opened: Opened,
+        window: LiveWindow,
+        series: list[NewSeries],
+    ) -> int:
+        store = self._store
+        self._mover = self._make_mover(source, store, window, opened.rebuild_reason, series)
         engine = QueryEngine(
             store,
             window,
@@ -143,26 +189,42 @@ class AnalyticsProcess:
             clock=self._clock,
             log=self._log,
             metrics=self._metrics,
+            query_timeout_s=self._settings.analytics.query_timeout_s,
         )
         reason = opened.rebuild_reason if opened.rebuild_reason not in (None, "new") else ""
         if reason:
             why = "missing" if reason == "missing" else "unusable"
             self._metrics.add("ocean_pipeline_rebuilds_total", 1, why)
-        series = [entry.name for entry in store.series()]
-        self._channel.send(Hello(os.getpid(), source.epoch, opened.watermark, reason or "", series))
+        self._channel.send(Hello(os.getpid(), source.epoch, opened.watermark, reason or ""))
+        self._tell_series([entry.name for entry in series])
+        self._mover.start()
         if self._scrub:
             self._scrubber.start()
         reporting = self._loop.create_task(self._report())
         await self._ended.wait()
         reporting.cancel()
+        queries_ended = await self._end_queries(self._answering)
         self._scrubber.stop(STOP_SCRUB_S)
-        stopped = await self._loop.run_in_executor(None, self._mover.stop, STOP_MOVER_S)
-        self._threads.shutdown(wait=stopped, cancel_futures=True)
-        if stopped and self._exit_code != EXIT_DAMAGED:
+        mover_ended = await self._loop.run_in_executor(None, self._mover.stop, STOP_MOVER_S)
+        if queries_ended and mover_ended and self._exit_code != EXIT_DAMAGED:
             store.close()
-        source.close()
+        if mover_ended:
+            source.close()
         self._channel.close()
         return self._exit_code
+
+    async def _end_queries(self, answering: Answering) -> bool:
+        """Interrupt what runs; return whether it heeded that."""
+        answering.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._answers:
+            _, running = await asyncio.wait(self._answers, timeout=STOP_QUERIES_S)
+            self.is_stuck = bool(running)
+        return not self.is_stuck
+
+    def _tell_series(self, names: Sequence[SeriesName]) -> None:
+        for start in range(0, len(names), SERIES_NAMES_MAX):
+            self._channel.send(SeriesKnown(list(names[start : start + SERIES_NAMES_MAX])))
 
     def _make_mover(
         self,
@@ -170,6 +232,7 @@ class AnalyticsProcess:
         store: AnalyticsStore,
         window: LiveWindow,
         rebuild_reason: str | None,
+        series: Sequence[NewSeries],
     ) -> Mover:
         settings = self._settings.analytics
         on_loop = self._on_loop
@@ -185,6 +248,7 @@ class AnalyticsProcess:
             faults=self._faults,
             callbacks=MoverCallbacks(
                 on_commit=lambda watermark: on_loop(self._moved, watermark),
+                on_series=lambda names: on_loop(self._tell_series, names),
                 on_damage=lambda ranges: on_loop(self._journal_blocks_damaged, ranges),
                 on_source_error=lambda error: on_loop(self._journal_unreadable, error),
                 on_store_damaged=lambda reason: on_loop(self._store_damaged, reason),
@@ -196,6 +260,7 @@ class AnalyticsProcess:
                 interval_idle_s=settings.drain_interval_idle_s,
             ),
             rebuild_reason=rebuild_reason,
+            series=series,
         )
 
     def _on_loop(self, function: object, *arguments: object) -> None:
@@ -241,10 +306,9 @@ class AnalyticsProcess:
         self._channel.send(WatermarkAhead(first, last))
 
     def _store_damaged(self, reason: str) -> None:
-        """Note it for the next start and end: a damaged DuckDB cannot be reopened in place."""
-        self._log.error("analytics.damaged", reason=reason)
+        """End, with the store's note for the next start: DuckDB cannot be reopened in place."""
+        self._log.error("analytics.damaged", reason=reason, rebuild=self._store.is_suspect)
         self._metrics.add("ocean_database_errors_total", 1, "analytics")
-        self._store.mark_suspect(reason)
         self._exit_code = EXIT_DAMAGED
         self._ended.set()
 
@@ -261,6 +325,7 @@ class AnalyticsProcess:
                     int(self._metrics.value("ocean_storage_series")),
                     samples,
                     histograms,
+                    progress.trouble,
                 )
             )
             self._changed.clear()

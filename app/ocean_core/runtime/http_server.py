@@ -56,6 +56,7 @@ class HttpServer(uvicorn.Server):
             app,  # type: ignore[arg-type]
             http=bounded_protocol(settings, clock, refusal),
             loop="none",
+            interface="asgi3",
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -149,6 +149,7 @@ class IngestProcess:
             self._settings.analytics.query_timeout_s,
             LinkHandlers(
                 hello=self._hello,
+                series=self._quota.learn,
                 report=self._reported,
                 damage=self._damage_found,
                 journal_damaged=self._journal.report_corruption,
@@ -356,13 +357,15 @@ class IngestProcess:
 
     def _hello(self, hello: Hello) -> None:
         self._supervisor.heard(hello=True)
-        self._quota.learn(hello.series)
         if hello.rebuild_reason:
             self._alarms.raise_alarm("analytics.rebuilding", hello.rebuild_reason)
 
     def _reported(self, report: Report) -> None:
         self._supervisor.heard()
         self._metrics.adopt(report.samples, report.histograms)
+        self._alarms.set_alarm(
+            "analytics.stuck", active=bool(report.trouble), detail=report.trouble
+        )
         if not report.rebuilding:
             self._alarms.clear_alarm("analytics.rebuilding")
 

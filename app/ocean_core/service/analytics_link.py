@@ -24,6 +24,7 @@ from ocean_core.service.messages import (
     Message,
     Query,
     Report,
+    SeriesKnown,
     Stop,
     WatermarkAhead,
     restore_error,
@@ -38,6 +39,7 @@ class LinkHandlers:
     """What the composition root does with messages that are no answers."""
 
     hello: Callable[[Hello], None]
+    series: Callable[[list[tuple[str, str]]], None]
     report: Callable[[Report], None]
     damage: Callable[[list[tuple[int, int]]], None]
     journal_damaged: Callable[[str], None]
@@ -128,6 +130,8 @@ class AnalyticsLink:
             case Hello():
                 self.hello = message
                 handlers.hello(message)
+            case SeriesKnown():
+                handlers.series(message.names)
             case Damage():
                 handlers.damage(message.ranges)
             case JournalDamaged():

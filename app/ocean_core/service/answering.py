@@ -13,6 +13,8 @@ from ocean_core.model.errors import (
     AnalyticsUnavailableError,
     InternalError,
     OceanError,
+    QueriesFullError,
+    QueryTimeoutError,
     UnknownSensorError,
 )
 from ocean_core.obs.clock import Clock
@@ -28,8 +30,14 @@ FRESH_ENOUGH_S: Final = 0.1
 class Engine(Protocol):
     """What answers queries."""
 
-    def answer(self, name: str, params: Mapping[str, object]) -> bytes:
+    def answer(
+        self, name: str, params: Mapping[str, object], *, timeout_s: float | None = None
+    ) -> bytes:
         """Return the answer's JSON, or raise an OceanError or an error of the store."""
+        ...
+
+    def interrupt_all(self) -> None:
+        """End what runs, refuse what comes."""
         ...
 
 
@@ -37,35 +45,49 @@ class WatermarkWaiters:
     """Lets queries wait until the mover has passed an id, without holding a thread."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, asyncio.Future[bool]]] = []
+        self._given_up = False
 
     def reached(self, watermark: int) -> None:
         """Wake whoever waits for this id or an earlier one. Called on the loop."""
-        still: list[tuple[int, asyncio.Future[None]]] = []
+        still: list[tuple[int, asyncio.Future[bool]]] = []
         for wanted, future in self._waiting:
             if wanted > watermark:
                 still.append((wanted, future))
             elif not future.done():
-                future.set_result(None)
+                future.set_result(True)
         self._waiting = still
+
+    def give_up(self) -> None:
+        """Wake everybody: nothing more will be reached."""
+        self._given_up = True
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_result(False)
+        self._waiting = []
 
     async def wait(self, wanted: int, timeout_s: float) -> bool:
         """Return whether the id was reached in time."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._given_up:
+            return False
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         entry = (wanted, future)
         self._waiting.append(entry)
         try:
             async with asyncio.timeout(timeout_s):
-                await future
+                return await future
         except TimeoutError:
             if entry in self._waiting:
                 self._waiting.remove(entry)
             return False
-        return True
 
 
 class Answering:
-    """Answers queries on a few threads, each with its own cursor."""
+    """Answers queries on a few threads, each with its own cursor.
+
+    The time limit counts from a query's arrival: for its waiting, its place in the queue, and its
+    statements together. Whoever asked has given up a little later.
+    """
 
     def __init__(
         self,
@@ -77,6 +99,7 @@ class Answering:
         clock: Clock,
         log: EventLog,
         metrics: MetricsRegistry,
+        query_timeout_s: float,
     ) -> None:
         self._engine = engine
         self._mover = mover
@@ -85,24 +108,37 @@ class Answering:
         self._clock = clock
         self._log = log
         self._metrics = metrics
+        self._timeout_s = query_timeout_s
+        self._open = 0
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End what runs and what waits; refuse what comes."""
+        self._stopping = True
+        self._waiters.give_up()
+        self._engine.interrupt_all()
 
     async def answer(self, query: Query) -> Answer:
         """Return the answer to a query; never raises."""
         started = self._clock.monotonic()
+        self._open += 1
         try:
-            body = await self._answer_fresh(query)
+            if self._open > limits.QUERIES_WAITING_MAX:
+                raise QueriesFullError(f"{self._open - 1} queries are waiting", retry_after_s=1)
+            body = await self._answer_fresh(query, started + self._timeout_s)
             return Answer(query.id, body)
         except OceanError as error:
             return Answer(query.id, error=report_error(error))
         except Exception as error:  # noqa: BLE001 - the top of a query: whatever it is, answer
             return Answer(query.id, error=report_error(self._unexpected(query, error)))
         finally:
+            self._open -= 1
             self._metrics.add("ocean_queries_processed_total", 1, query.name)
             self._metrics.histogram("ocean_database_query_duration_seconds", query.name).observe(
                 self._clock.monotonic() - started
             )
 
-    async def _answer_fresh(self, query: Query) -> bytes:
+    async def _answer_fresh(self, query: Query, deadline: float) -> bytes:
         progress = self._mover.progress()
         if progress.rebuilding:
             share = 100 * progress.watermark / max(1, progress.rebuild_target)
@@ -112,21 +148,39 @@ class Answering:
             )
         self._mover.touch()
         if query.wait:
-            await self._catch_up(query.head_id, limits.QUERY_TIMEOUT_S, urgent=True)
+            await self._catch_up(query.head_id, self._left(deadline), urgent=True)
+            watermark = self._mover.progress().watermark
+            if watermark < query.head_id:
+                raise AnalyticsUnavailableError(
+                    f"analytics have reached id {watermark}, not yet {query.head_id}",
+                    retry_after_s=1,
+                )
         else:
             await self._catch_up(query.head_id, FRESH_ENOUGH_S, urgent=False)
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(
-                self._threads, self._engine.answer, query.name, query.params
-            )
+            return await self._execute(query, deadline)
         except UnknownSensorError:
             # It may have been acknowledged a moment ago.
-            if not await self._catch_up(query.head_id, limits.QUERY_FRESHNESS_WAIT_S, urgent=True):
+            wait_s = min(limits.QUERY_FRESHNESS_WAIT_S, self._left(deadline))
+            if not await self._catch_up(query.head_id, wait_s, urgent=True):
                 raise
-            return await loop.run_in_executor(
-                self._threads, self._engine.answer, query.name, query.params
-            )
+            return await self._execute(query, deadline)
+
+    async def _execute(self, query: Query, deadline: float) -> bytes:
+        if self._stopping:
+            raise AnalyticsUnavailableError("analytics are stopping", retry_after_s=1)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._run, query, deadline)
+
+    def _run(self, query: Query, deadline: float) -> bytes:
+        """Answer, on one of the threads; not if that took too long to begin."""
+        left_s = self._left(deadline)
+        if left_s <= 0:
+            raise QueryTimeoutError(f"no answer within {self._timeout_s:g} s")
+        return self._engine.answer(query.name, query.params, timeout_s=left_s)
+
+    def _left(self, deadline: float) -> float:
+        return max(0.0, deadline - self._clock.monotonic())
 
     async def _catch_up(self, head_id: int, timeout_s: float, *, urgent: bool) -> bool:
         """Have the mover drain, and wait a little; return whether anything could have changed.

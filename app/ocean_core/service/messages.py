@@ -8,7 +8,7 @@ process never looks into them.
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,7 @@ from ocean_core.model.errors import FieldProblem, OceanError, all_error_classes
 from ocean_core.obs.metrics import HistogramSample, Sample
 
 LENGTH = struct.Struct("<I")
+SERIES_NAMES_MAX: Final = 10_000
 
 
 class Query(msgspec.Struct, tag="query", array_like=True, frozen=True):
@@ -46,7 +47,15 @@ class Hello(msgspec.Struct, tag="hello", array_like=True, frozen=True):
     epoch: str
     watermark: int
     rebuild_reason: str
-    series: list[tuple[str, str]]
+
+
+class SeriesKnown(msgspec.Struct, tag="series", array_like=True, frozen=True):
+    """Names (sensor_id, metric) of series that analytics hold, at most SERIES_NAMES_MAX.
+
+    Sent right after Hello, and for what is new in each transaction: thus also during a rebuild.
+    """
+
+    names: list[tuple[str, str]]
 
 
 class ErrorReport(msgspec.Struct, array_like=True, frozen=True):
@@ -68,7 +77,10 @@ class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
 
 
 class Report(msgspec.Struct, tag="report", array_like=True, frozen=True):
-    """How analytics are doing; sent when something changed, and as a sign of life."""
+    """How analytics are doing; sent when something changed, and as a sign of life.
+
+    ``trouble`` tells why readings cannot be moved at the moment, empty if they can.
+    """
 
     watermark: int
     rebuilding: bool
@@ -76,6 +88,7 @@ class Report(msgspec.Struct, tag="report", array_like=True, frozen=True):
     series: int
     samples: list[Sample]
     histograms: list[HistogramSample]
+    trouble: str = ""
 
 
 class Damage(msgspec.Struct, tag="damage", array_like=True, frozen=True):
@@ -97,7 +110,10 @@ class WatermarkAhead(msgspec.Struct, tag="watermark_ahead", array_like=True, fro
     last: int
 
 
-Message = Query | Head | Stop | Hello | Answer | Report | Damage | JournalDamaged | WatermarkAhead
+Message = (
+    Query | Head | Stop | Hello | SeriesKnown | Answer | Report
+    | Damage | JournalDamaged | WatermarkAhead
+)  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

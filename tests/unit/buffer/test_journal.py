@@ -214,6 +214,60 @@ def test_old_keys_are_forgotten_and_surplus_ones_counted(tmp_path: Path) -> None
     assert settings.metrics.value("ocean_buffer_idempotency_evicted_total") >= 3
 
 
+def test_an_expired_key_is_new_again_whatever_its_body(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, idempotency_kept_s=3600)
+    journal = EmbeddedJournal(settings)
+
+    async def scenario() -> None:
+        await journal.open()
+        first = await journal.append(intake_of(readings(1)), key_of("daily"))
+        settings.clock.advance(3601)  # type: ignore[attr-defined]
+        again = await journal.append(intake_of(readings(2)), key_of("daily", "other"))
+        assert not again.duplicate
+        assert again.first_reading_id > first.first_reading_id
+        await journal.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("step_s", [800_000_000, -86_400 * 30])
+def test_setting_the_clock_does_not_age_keys(tmp_path: Path, step_s: int) -> None:
+    settings = settings_for(tmp_path, idempotency_kept_s=3600)
+    journal = EmbeddedJournal(settings)
+
+    async def scenario() -> None:
+        await journal.open()
+        first = await journal.append(intake_of(readings(1)), key_of("a"))
+        settings.clock.set_wall(settings.clock.now_us() + step_s * 1_000_000)  # type: ignore[attr-defined]
+        await journal.append(intake_of(readings(2)), key_of("b"))
+        again = await journal.append(intake_of(readings(1)), key_of("a"))
+        assert again.duplicate
+        assert again.first_reading_id == first.first_reading_id
+        settings.clock.advance(3601)  # type: ignore[attr-defined]
+        assert not (await journal.append(intake_of(readings(1)), key_of("a"))).duplicate
+        await journal.close()
+
+    run(scenario())
+
+
+def test_the_newest_arrival_is_known_after_a_restart(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+
+    async def once(*, write: bool) -> int:
+        journal = EmbeddedJournal(settings)
+        await journal.open()
+        if write:
+            await journal.append(intake_of(readings(1)))
+        newest = journal.newest_arrival_us
+        await journal.close()
+        return newest
+
+    written_us = settings.clock.now_us()
+    assert run(once(write=True)) == written_us
+    settings.clock.advance(100)  # type: ignore[attr-defined]
+    assert run(once(write=False)) == written_us
+
+
 # --- bounds and state -----------------------------------------------------------------------------
 
 

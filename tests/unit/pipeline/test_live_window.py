@@ -109,9 +109,9 @@ def test_queries_decide_who_gets_memory() -> None:
     names = [(f"s{k}", "value") for k in range(50)]
     feed.give([(name, 10, 1.0, 0) for name in names])
     covered = [window.catalog[s]["value"] for s, _ in names if window.catalog[s]]
-    states = [state for state in covered if window.covers(state, 100)]
+    states = [state for state in covered if state.series_id in window._rings]
     assert 0 < len(states) < 50
-    poor = next(state for state in covered if not window.covers(state, 100))
+    poor = next(state for state in covered if state.series_id not in window._rings)
     assert window.recent(poor, 100, 200) is None
     feed.give([(name, 20, 1.0, 0) for name in names])
     rows = window.recent(poor, 11, 200)

@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -6,15 +7,24 @@ import duckdb
 import pytest
 
 from ocean_core.buffer.port import IdRange
+from ocean_core.model.block import SeriesName
 from ocean_core.model.errors import BufferUnavailableError, StoreCorruptError
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import ManualClock, SystemClock
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.pipeline.live_window import LiveWindow
-from ocean_core.pipeline.mover import Mover, MoverCallbacks
+from ocean_core.pipeline.mover import MoverCallbacks
 from ocean_core.pipeline.schedule import MoverSettings
 from ocean_core.storage.analytics import AnalyticsStore
-from support.analytics import EPOCH, FakeSource, drain_all, make_mover, make_store, plain_rows
+from support.analytics import (
+    EPOCH,
+    FakeSource,
+    drain_all,
+    make_mover,
+    make_store,
+    plain_rows,
+    readings_block,
+)
 
 SMALL = MoverSettings(rows_per_drain=10, rows_per_drain_behind=25)
 
@@ -199,59 +209,129 @@ def test_the_thread_ends_with_a_report(
     assert mover.stop(30)
     assert str(error) in told[0]
     assert (tmp_path / "analytics.suspect").exists() is damaged
-    assert not mover.wait_for(20, 0.0, urgent=True)
     store.close()
 
 
 def test_rebuild_progress(tmp_path: Path) -> None:
-    store, source = opened(tmp_path), source_of(10)
-    mover = make_mover(source, store, settings=SMALL, rebuild_reason="missing")
-    mover.prepare()
-    assert mover.progress() == (0, 100, True, 100)
+    store, source, names = opened(tmp_path), source_of(10), list[SeriesName]()
+    mover = make_mover(
+        source, store, settings=SMALL, rebuild_reason="missing",
+        callbacks=MoverCallbacks(on_series=names.extend),
+    )  # fmt: skip
+    assert mover.progress() == (0, 0, True, 0, ""), "queries must not look into an empty file"
+    source.error = BufferUnavailableError("away")
+    mover.work_once()
+    assert mover.progress() == (0, 0, True, 0, "BufferUnavailableError: away")
+    source.error = None
+    mover.work_once()
+    assert mover.progress() == (0, 100, True, 100, "")
     mover.drain_once()
-    assert mover.progress() == (20, 100, True, 100)
+    assert mover.progress() == (20, 100, True, 100, "")
     drain_all(mover, source)
-    assert mover.progress() == (100, 100, False, 100)
+    assert mover.progress() == (100, 100, False, 100, "")
+    assert names == [("sensor-0", "value"), ("sensor-1", "value"), ("sensor-2", "value")]
     store.close()
+
+
+@pytest.mark.parametrize("reason", [None, "new"])
+def test_a_start_without_a_rebuild_says_so(tmp_path: Path, reason: str | None) -> None:
+    store, source = opened(tmp_path), source_of(10)
+    mover = make_mover(source, store, rebuild_reason=reason)
+    assert not mover.progress().rebuilding
+    mover.prepare()
+    assert not mover.progress().rebuilding
+    store.close()
+
+
+def test_what_keeps_it_from_moving_is_told_until_it_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, source = opened(tmp_path), source_of(2)
+    mover = make_mover(source, store)
+    mover.prepare()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", raiser(duckdb.OutOfMemoryException("too much\nof it")))
+        mover.work_once()
+    assert mover.progress().trouble == "OutOfMemoryException: too much"
+    mover.work_once()
+    assert mover.progress().trouble == ""
+    store.close()
+
+
+def test_ids_missing_at_the_end_of_the_journal_count_as_reached(tmp_path: Path) -> None:
+    """After a salvage the journal goes on behind ids that it no longer holds."""
+    store, source, reached = opened(tmp_path), source_of(1), list[int]()
+    mover = make_mover(source, store, callbacks=MoverCallbacks(on_commit=reached.append))
+    drain_all(mover, source)
+    assert mover.want(25, urgent=True) == 0
+    mover.work_once()
+    assert mover.want(25, urgent=True) is None
+    assert mover.progress()[:2] == (25, 25)
+    assert reached == [10, 25]
+    assert store.watermark() == 10, "only what is there is promised durably"
+    source.blocks.append(readings_block(26, plain_rows(5)))
+    mover.notify(30)
+    mover.drain_once()
+    assert ids(store) == [*range(1, 11), *range(26, 31)]
+    assert reached == [10, 25, 30]
+    store.close()
+
+
+class Running:
+    """A mover in its thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.source = opened(folder), source_of(1)
+        self.reached = threading.Condition()
+        self.mover = make_mover(
+            self.source, self.store, clock=SystemClock(),
+            callbacks=MoverCallbacks(on_commit=self._committed),
+        )  # fmt: skip
+        self.mover.start()
+
+    def _committed(self, _watermark: int) -> None:
+        with self.reached:
+            self.reached.notify_all()
+
+    def await_id(self, reading_id: int) -> bool:
+        with self.reached:
+            return self.reached.wait_for(
+                lambda: self.mover.progress().watermark >= reading_id, timeout=30
+            )
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Any:
-    store, source = opened(tmp_path), source_of(1)
-    mover = make_mover(source, store, clock=SystemClock())
-    mover.start()
-    yield mover, source, store
-    assert mover.stop(30)
-    store.close()
+def running(tmp_path: Path) -> Iterator[Running]:
+    running = Running(tmp_path)
+    yield running
+    assert running.mover.stop(30)
+    running.store.close()
 
 
-def test_waiting_for_an_id_moves_it(running: tuple[Mover, FakeSource, AnalyticsStore]) -> None:
-    mover, source, store = running
-    assert mover.wait_for(10, 30, urgent=False)
+def test_an_id_that_is_wanted_is_moved(running: Running) -> None:
+    mover, source = running.mover, running.source
+    mover.want(10, urgent=False)
+    assert running.await_id(10)
     for urgent in (True, False):
         source.add_rows(plain_rows(5))
         mover.notify(source.last_id())
         mover.touch()
-        assert mover.wait_for(source.last_id(), 30, urgent=urgent)
-    assert ids(store) == list(range(1, 21))
+        due_s = mover.want(source.last_id(), urgent=urgent)
+        assert due_s is None or due_s <= (0.0 if urgent else 0.25)
+        assert running.await_id(source.last_id())
+    assert ids(running.store) == list(range(1, 21))
 
 
-def test_many_rows_are_moved_without_a_query(
-    running: tuple[Mover, FakeSource, AnalyticsStore],
-) -> None:
-    mover, source, _ = running
-    source.add_rows(plain_rows(50_000))
-    mover.notify(source.last_id())
-    with mover._lock:
-        assert mover._done.wait_for(lambda: mover._schedule.watermark >= 50_010, 30)
+def test_many_rows_are_moved_without_a_query(running: Running) -> None:
+    running.source.add_rows(plain_rows(50_000))
+    running.mover.notify(running.source.last_id())
+    assert running.await_id(50_010)
 
 
-def test_an_id_that_never_comes_is_not_waited_for_longer(
-    running: tuple[Mover, FakeSource, AnalyticsStore],
-) -> None:
-    mover, source, _ = running
-    assert mover.wait_for(10, 30, urgent=True)
-    assert not mover.wait_for(1_000_000, 0.05, urgent=True)
-    reads = source.reads
-    assert not mover.wait_for(1_000_000, 0.05, urgent=True)
-    assert source.reads <= reads + 2
+def test_an_id_that_never_comes_is_looked_for_once(running: Running) -> None:
+    assert running.await_id(10)
+    running.mover.want(1_000_000, urgent=True)
+    assert running.await_id(1_000_000)
+    reads = running.source.reads
+    assert running.mover.want(1_000_000, urgent=True) is None
+    assert running.source.reads == reads

@@ -56,7 +56,7 @@ def test_an_id_that_does_not_exist_does_not_keep_the_mover_busy() -> None:
     schedule.grown(1_000_000, 1.0)
     schedule.wanted(1_000_000, urgent=True)
     assert schedule.due_in(1.0) == 0.0
-    schedule.ends_at(0, 1.0)
+    schedule.drained(1_000_000, 1.0)
     assert schedule.due_in(1.0) is None
-    schedule.grown(3, 2.0)
+    schedule.grown(1_000_003, 2.0)
     assert schedule.due_in(2.0) == 30.0

@@ -66,6 +66,7 @@ class Rig:
             5,
             LinkHandlers(
                 hello=lambda _: None,
+                series=lambda _: None,
                 report=lambda _: None,
                 damage=lambda _: None,
                 journal_damaged=lambda _: None,
@@ -129,13 +130,37 @@ def test_a_silent_process_is_killed() -> None:
     async def scenario() -> None:
         rig = Rig("import sys; sys.stdin.read() or __import__('signal').pause()")
         await rig.supervisor.start()
+        rig.clock.advance(61)
+        rig.supervisor.check()
+        assert rig.spawned[0].poll() is None, "it may take long to open its file"
+        rig.supervisor.heard(hello=True)
+        rig.clock.advance(59)
         rig.supervisor.check()
         assert rig.spawned[0].poll() is None
-        rig.clock.advance(61)
+        rig.clock.advance(2)
         rig.supervisor.check()
         await until(lambda: len(rig.spawned) == 2)
         assert rig.spawned[0].returncode == -9
         rig.spawned[1].kill()
         await rig.supervisor.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_cannot_be_started_is_tried_again() -> None:
+    async def scenario() -> None:
+        rig = Rig("import socket, sys; socket.socket(fileno=int(sys.argv[1])).recv(100)")
+        spawn, failures = rig.supervisor._spawn, [OSError(12, "no memory")] * 2
+
+        def sometimes(arguments: list[str], theirs: socket.socket) -> subprocess.Popen[bytes]:
+            if failures:
+                raise failures.pop()
+            return spawn(arguments, theirs)
+
+        rig.supervisor._spawn = sometimes
+        await rig.supervisor.start()
+        assert "no memory" in rig.alarms.open_alarms()[0].detail
+        await until(lambda: len(rig.spawned) == 1)
+        assert await rig.supervisor.stop()
 
     asyncio.run(scenario())

@@ -64,6 +64,7 @@ class Rig:
             5,
             LinkHandlers(
                 hello=lambda _: self.ready.set(),
+                series=lambda _: None,
                 report=self.reported.append,
                 damage=lambda _: None,
                 journal_damaged=lambda _: None,
@@ -81,7 +82,7 @@ class Rig:
         other = await Channel.over(theirs, self.take, lambda: None)
         await self.link.connect(ours)
         self.other = other
-        other.send(Hello(1, "epoch", 40, "", []))
+        other.send(Hello(1, "epoch", 40, ""))
         async with asyncio.timeout(10):
             await self.ready.wait()
         return other

@@ -1,5 +1,9 @@
+import errno
+import os
 import random
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -7,6 +11,7 @@ import numpy as np
 import pytest
 
 from ocean_core.model.block import Block, Readings
+from ocean_core.model.errors import StoreIOError
 from ocean_core.obs.clock import ManualClock
 from ocean_core.pipeline.gather import SeriesBook, gather
 from ocean_core.storage.analytics import is_damage
@@ -69,10 +74,166 @@ def test_an_undamaged_file_is_kept(damaged: Path) -> None:
 
 
 def test_a_crash_while_opening_replaces_the_file(damaged: Path) -> None:
-    (damaged.parent / "analytics.opening").write_text("2026")
+    (damaged.parent / "analytics.opening").write_text("2026\n")
     assert "while it opened" in (reason_of(damaged.parent) or "")
     assert len(asides(damaged.parent)) == 1
     assert reason_of(damaged.parent) is None
+
+
+@pytest.mark.parametrize("written", ["", "2026"])
+def test_a_marker_that_was_not_written_to_its_end_says_nothing(damaged: Path, written: str) -> None:
+    (damaged.parent / "analytics.opening").write_text(written)
+    assert reason_of(damaged.parent) is None
+
+
+def test_a_full_disk_is_no_reason_to_replace_the_file(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The marker's name fits, its content does not."""
+    content = damaged.read_bytes()
+
+    def no_space(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        with pytest.raises(StoreIOError):
+            make_store(damaged.parent).open(EPOCH)
+        assert not (damaged.parent / "analytics.opening").exists()
+    assert damaged.read_bytes() == content
+    assert reason_of(damaged.parent) is None
+    assert asides(damaged.parent) == []
+
+
+@pytest.mark.parametrize("marker", ["analytics.opening", "analytics.suspect"])
+def test_without_space_for_a_rebuild_the_file_stays_where_it_is(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch, marker: str
+) -> None:
+    content = damaged.read_bytes()
+    (damaged.parent / marker).write_text("2026\n")
+    usage = shutil.disk_usage(damaged.parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4 << 20))
+        for _ in range(2):
+            with pytest.raises(StoreIOError, match="too little space"):
+                make_store(damaged.parent).open(EPOCH)
+    assert damaged.read_bytes() == content
+    assert reason_of(damaged.parent) is not None
+
+
+def test_a_file_that_cannot_be_made_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path)
+
+    def no_space(_connection: object) -> None:
+        raise duckdb.IOException('Could not write file "x": No space left on device')
+
+    monkeypatch.setattr(store, "_create", no_space)
+    with pytest.raises(StoreIOError):
+        store.open(EPOCH)
+    assert list(tmp_path.iterdir()) == []
+    assert reason_of(tmp_path) == "missing"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=24M", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_disk_that_is_full_really(whole: Path, small_disk: Path) -> None:
+    file, ballast = small_disk / whole.name, small_disk / "ballast"
+    shutil.copy(whole, file)
+    content = file.read_bytes()
+    for left in (0, 4096, 1 << 20):
+        fill(ballast, left)
+        for _ in range(3):
+            store = make_store(small_disk)
+            try:
+                assert store.open(EPOCH).rebuild_reason is None
+            except StoreIOError:
+                pass
+            finally:
+                store.close()
+        assert asides(small_disk) == []
+        ballast.unlink()
+    assert file.read_bytes() == content
+    file.unlink()
+    fill(ballast, 8192)
+    with pytest.raises(StoreIOError):
+        make_store(small_disk).open(EPOCH)
+    ballast.unlink()
+    assert reason_of(small_disk) == "missing"
+
+
+def fill(ballast: Path, left: int) -> None:
+    """Take all of the disk but ``left`` bytes."""
+    space = os.statvfs(ballast.parent)
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - left)
+
+
+BARE = duckdb.InternalException("INTERNAL Error: Attempted to dereference a pointer")
+
+
+def judged(folder: Path, clock: ManualClock, *errors: Exception) -> bool:
+    """One life of the process, in which these errors came; return whether the file is suspect."""
+    store = make_store(folder, clock)
+    for error in errors:
+        store.condemn(error)
+    return store.is_suspect
+
+
+def test_an_internal_error_is_no_damage_until_it_comes_again(tmp_path: Path) -> None:
+    clock = ManualClock()
+    assert not judged(tmp_path, clock, BARE, BARE, duckdb.FatalException("invalidated"))
+    clock.advance(601)
+    assert not judged(tmp_path, clock, BARE)
+    clock.advance(599)
+    assert judged(tmp_path, clock, BARE)
+
+
+def test_internal_errors_bring_no_second_rebuild(tmp_path: Path) -> None:
+    """A query that DuckDB does not get right fails on a new file as well."""
+    clock = ManualClock()
+    judged(tmp_path, clock, BARE)
+    assert judged(tmp_path, clock, BARE)
+    (tmp_path / "analytics.suspect").unlink()
+    for _ in range(100):
+        clock.advance(60)
+        assert not judged(tmp_path, clock, BARE)
+    clock.advance(86_400)
+    assert not judged(tmp_path, clock, BARE)
+    assert judged(tmp_path, clock, BARE)
+
+
+@pytest.mark.parametrize("note", ["", "x", "1 2 3", "9" * 40, "-1 -1", "\x00"])
+def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, note: str) -> None:
+    (tmp_path / "analytics.trouble").write_text(note)
+    assert not judged(tmp_path, ManualClock(), BARE)
+    assert judged(tmp_path, ManualClock(), BARE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        duckdb.IOException("Could not read all bytes"),
+        duckdb.SerializationException("x"),
+        duckdb.InternalException("Corrupt block"),
+        duckdb.FatalException("invalidated. Original error: computed checksum 1"),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, "invalid"),
+    ],
+)
+def test_damage_that_is_certain_makes_suspect_at_once(tmp_path: Path, error: Exception) -> None:
+    assert judged(tmp_path, ManualClock(), error)
+    assert not (tmp_path / "analytics.trouble").exists()
 
 
 def test_what_a_query_found_replaces_the_file(damaged: Path) -> None:

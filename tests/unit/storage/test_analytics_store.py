@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import duckdb
@@ -115,6 +116,43 @@ def test_a_closed_store_is_unavailable(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(AnalyticsUnavailableError):
         store.cursor()
+
+
+def test_the_store_may_be_asked_while_it_is_written(tmp_path: Path) -> None:
+    """One connection of DuckDB, used by two threads at once, mixes up results or ends the process."""
+    store, done, errors = filled(tmp_path), threading.Event(), list[BaseException]()
+    book = SeriesBook(store.series())
+
+    def ask() -> None:
+        try:
+            while not done.is_set():
+                assert [entry.series_id for entry in store.series()][:4] == [1, 2, 3, 4]
+                assert store.reread_watermark() >= 102
+                store.release(store.cursor())
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        store.write(batch_of(store.watermark() + 1, 200, book))
+        book.commit()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    store.close()
+
+
+def test_a_released_cursor_is_forgotten(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    kept = store.cursor()
+    for _ in range(5):
+        store.release(store.cursor())
+    assert store._cursors == [kept]
+    store.close()
 
 
 HOLDER = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,3 +141,13 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_directory(path.parent)
+
+
+def require_room(files: JournalFiles) -> None:
+    """Raise OSError (ENOSPC) unless a copy of the journal fits on its disk.
+
+    Copying until the disk is full, again and again, would wear the card out for nothing.
+    """
+    needed = sum(path.stat().st_size for path in (files.main, files.wal) if path.exists())
+    if shutil.disk_usage(files.main.parent).free < needed:
+        raise OSError(errno.ENOSPC, "no room for a salvaged copy of the journal")

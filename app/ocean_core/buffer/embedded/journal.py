@@ -31,6 +31,7 @@ _ROW_BYTES = 24
 _REQUEST_BYTES = 512
 _SERIES_BYTES = 160
 _LOOKUPS_WAITING_MAX = 1024
+_NO_LOOKUPS = frozenset({BufferState.OPENING, BufferState.SALVAGING, BufferState.CLOSED})
 
 
 def _ignore_state(state: BufferState, reason: str) -> None:
@@ -97,6 +98,11 @@ class EmbeddedJournal:
         return 0 if self._writer is None else self._writer.head_id
 
     @property
+    def newest_arrival_us(self) -> int:
+        """Wall-clock time of the newest stored arrival, 0 if nothing is stored."""
+        return 0 if self._writer is None else self._writer.newest_arrival_us
+
+    @property
     def epoch(self) -> str:
         """Identity of the id sequence (a UUID), empty before the journal was open."""
         return "" if self._writer is None else self._writer.epoch
@@ -130,15 +136,18 @@ class EmbeddedJournal:
         return found
 
     async def _lookup_if_possible(self, key: IdempotencyKey) -> Receipt | None:
-        if self.state is BufferState.CLOSED or self._lookups >= _LOOKUPS_WAITING_MAX:
+        if self.state in _NO_LOOKUPS or self._lookups >= _LOOKUPS_WAITING_MAX:
             return None
         return await self.lookup(key)
 
     async def lookup(self, idempotency: IdempotencyKey) -> Receipt | None:
         """Return the receipt kept for a key, or None; see ``IngestBuffer.lookup``.
 
-        While the journal is FAILED, None may also mean that it could not be read.
+        While the journal is FAILED, None may also mean that it could not be read. Raises
+        BufferUnavailableError while it is being opened or salvaged, which may take minutes.
         """
+        if self.state in _NO_LOOKUPS:
+            raise self._open_writer.refusal()
         self._lookups += 1
         try:
             return await self._on_thread(partial(self._look_up, idempotency))
@@ -250,7 +259,8 @@ def _peek(settings: JournalSettings, key: IdempotencyKey, acked_id: int) -> Rece
                 db.pragma("locking_mode", "EXCLUSIVE")
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             db.pragma("query_only", 1)
-            found = find_receipt(db, key)
+            kept_us = settings.idempotency_kept_s * 1_000_000
+            found = find_receipt(db, key, settings.clock.now_us() - kept_us)
         finally:
             db.close()
     except (apsw.Error, StoreCorruptError):

@@ -28,6 +28,7 @@ from ocean_core.buffer.embedded.files import (
     make_private,
     raw_file,
     read_raw,
+    require_room,
     size_of,
     sync_directory,
     write_durably,
@@ -352,10 +353,12 @@ def salvage(given: SalvageInput) -> SalvageReport:
     """Copy what is readable into a new journal and put it in place.
 
     The damaged file is kept as ``journal.db.damaged-<utc>``. No connection may be open in this
-    process. Raises apsw.Error or OSError; the damaged file is then untouched.
+    process. Raises apsw.Error or OSError (ENOSPC before anything is copied, if there is no room for
+    a second journal); the damaged file is then untouched.
     """
     files = given.files
     discard_copy(files)
+    require_room(files)
     pages = _Pages(files, given.vfs)
     make_private(files.copying)
     db = apsw.Connection(str(files.copying), vfs=given.vfs)

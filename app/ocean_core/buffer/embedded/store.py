@@ -41,7 +41,11 @@ from ocean_core.model.errors import (
 )
 from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
 
-_FIND_KEY: Final = "SELECT digest, receipt FROM idempotency WHERE scope = ? AND key = ?"
+_FIND_KEY: Final = (
+    "SELECT digest, receipt FROM idempotency WHERE scope = ? AND key = ? AND created_us > ?"
+)
+_NEWEST_ARRIVAL: Final = "SELECT timestamp FROM telemetry_buffer ORDER BY id DESC LIMIT 1"
+_REDATE_KEYS: Final = "UPDATE idempotency SET created_us = created_us + ?"
 _PUT_KEY: Final = (
     "INSERT OR REPLACE INTO idempotency (scope, key, digest, created_us, receipt) "
     "VALUES (?, ?, ?, ?, ?)"
@@ -54,6 +58,8 @@ _PURGE_STEP: Final = 256
 _TRIM_STEP: Final = 500
 _SET_ASIDE_MAX: Final = 64
 _NO_TIME: Final = 2**62
+_SOUND_FOR_S: Final = 3600.0
+_CLOCK_STEP_US: Final = 60_000_000
 
 _encoder = msgspec.msgpack.Encoder()
 _receipts = msgspec.msgpack.Decoder(Receipt)
@@ -101,11 +107,20 @@ class JournalStore:
         self._identity = (identity_of(files.main), identity_of(files.wal))
         self._keys = int(db.execute("SELECT count(*) FROM idempotency").get)
         self._purged_at = float("-inf")
+        self._sound_at = float("-inf")
+        # Where the wall clock and the steady one stood together, to notice a clock that is set.
+        self._clock_offset_us = self._offset_us()
+        newest = db.execute(_NEWEST_ARRIVAL).get
+        self.newest_arrival_us = newest if isinstance(newest, int) else 0
         db.set_wal_hook(self._on_wal)
 
     def _on_wal(self, _db: apsw.Connection, _name: str, pages: int) -> int:
         self.wal_pages = pages
         return apsw.SQLITE_OK
+
+    def _offset_us(self) -> int:
+        clock = self._settings.clock
+        return clock.now_us() - round(clock.monotonic() * 1e6)
 
     @property
     def head_id(self) -> int:
@@ -121,6 +136,7 @@ class JournalStore:
         plan = GroupPlan(self.next_id, now_us, settings.random_bytes)
         db = self.db
         db.execute("BEGIN IMMEDIATE")
+        offset_us = self._follow_clock()
         outcomes, placed = self._place(requests, plan)
         plan.seal()
         new_keys: list[KeyRow] = []
@@ -142,11 +158,28 @@ class JournalStore:
         db.execute("COMMIT")
         self._require_in_place()
         settings.faults.hit("journal.after_commit")
+        self._clock_offset_us = offset_us
         added = plan.next_id - self.next_id
+        if added:
+            self.newest_arrival_us = max(self.newest_arrival_us, now_us)
         self.next_id = plan.next_id
         self._keys = keys - evicted - purged
         done = [_outcome(outcome, outcomes) for outcome in outcomes]
         return Committed(done, added, sum(len(row.data) for row in rows), evicted)
+
+    def _follow_clock(self) -> int:
+        """Redate the keys when the wall clock was set, so that they keep their true age.
+
+        A box without a battery-backed clock starts years behind; the time server's correction
+        must not make keys of a minute ago look old. Returns the offset to remember.
+        """
+        offset_us = self._offset_us()
+        step_us = offset_us - self._clock_offset_us
+        if abs(step_us) <= _CLOCK_STEP_US:
+            # Slow drift is not a step, however far it goes in the end.
+            return offset_us
+        self.db.execute(_REDATE_KEYS, (step_us,))
+        return offset_us
 
     def _place(
         self, requests: Sequence[Request], plan: GroupPlan
@@ -178,7 +211,8 @@ class JournalStore:
 
     def lookup(self, key: IdempotencyKey) -> Receipt | None:
         """Return the receipt kept for a key. Raises IdempotencyMismatchError."""
-        return find_receipt(self.db, key)
+        kept_us = self._settings.idempotency_kept_s * 1_000_000
+        return find_receipt(self.db, key, self._settings.clock.now_us() - kept_us)
 
     def _drop_keys(self, keys: int, now_us: int) -> tuple[int, int]:
         """Forget keys beyond the bound, and now and then those that are old enough."""
@@ -329,9 +363,14 @@ class JournalStore:
 
     def require_sound(self) -> None:
         """Read the whole file. Raises StoreCorruptError or apsw.Error if it cannot be trusted."""
+        # It holds up the requests that wait, so what was sound a while ago is not read again.
+        now = self._settings.clock.monotonic()
+        if now - self._sound_at < _SOUND_FOR_S:
+            return
         answer = self.db.pragma("quick_check(1)")
         if answer != "ok":
             raise StoreCorruptError(f"journal: {answer}")
+        self._sound_at = now
 
     def close(self) -> None:
         """Let go of the file without any further write."""
@@ -345,9 +384,12 @@ def is_whole(first_id: int, count: int, data: object) -> bool:
     return block is not None and (block.first_id, block.count) == (first_id, count)
 
 
-def find_receipt(db: apsw.Connection, key: IdempotencyKey) -> Receipt | None:
-    """Return the receipt kept for a key, as a duplicate. Raises IdempotencyMismatchError."""
-    found = db.execute(_FIND_KEY, (key.scope, key.key)).fetchone()
+def find_receipt(db: apsw.Connection, key: IdempotencyKey, after_us: int) -> Receipt | None:
+    """Return the receipt kept for a key since ``after_us``, as a duplicate.
+
+    Raises IdempotencyMismatchError.
+    """
+    found = db.execute(_FIND_KEY, (key.scope, key.key, after_us)).fetchone()
     if found is None:
         return None
     digest, sealed = found

@@ -98,6 +98,7 @@ class JournalWriter:
         self.epoch = ""
         self.missing: tuple[IdRange, ...] = ()
         self.queue_bytes = 0
+        self.newest_arrival_us = 0
         self._settings = settings
         self._callbacks = callbacks
         self._condition = threading.Condition()
@@ -262,6 +263,7 @@ class JournalWriter:
             raise
         self._known = Known(store.epoch, store.head_id)
         self.head_id = store.head_id
+        self.newest_arrival_us = store.newest_arrival_us
         self._answer(
             [(waiting.future, out) for waiting, out in zip(group, committed.outcomes, strict=True)],
             store.head_id if committed.rows else None,
@@ -334,6 +336,7 @@ class JournalWriter:
         self._known = Known(store.epoch, store.head_id)
         self.epoch = store.epoch
         self.head_id = store.head_id
+        self.newest_arrival_us = store.newest_arrival_us
         self.failure = None
         self.note_missing(store)
         self._settings.metrics.set("ocean_buffer_head_id", store.head_id)

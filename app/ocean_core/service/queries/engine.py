@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -59,8 +60,8 @@ from ocean_core.storage.analytics.store import AnalyticsStore
 class QueryEngine:
     """One method per query; memory first where it covers the question, the file otherwise.
 
-    ``on_damage`` is told, from the asking thread, when a query finds analytics.duckdb damaged; the
-    store is marked by then, so that its next open begins a rebuild.
+    ``on_damage`` is told, from the asking thread, when a query finds analytics.duckdb damaged, or
+    DuckDB failing by itself; the store has noted it by then for its next open.
     """
 
     def __init__(
@@ -78,34 +79,59 @@ class QueryEngine:
         self._timeout_s = query_timeout_s
         self._on_damage = on_damage
         self._cursors = Cursors(store)
+        self._sessions: set[Session] = set()
+        self._sessions_lock = threading.Lock()
+        self._stopping = False
 
-    def answer(self, name: str, params: Mapping[str, object]) -> bytes:
+    def answer(
+        self, name: str, params: Mapping[str, object], *, timeout_s: float | None = None
+    ) -> bytes:
         """Return the JSON answer to a query with the parameters as they came.
 
-        Raises QueryError, UnknownSensorError, MetricChoiceError, QueryTooLargeError,
+        ``timeout_s`` is what is left of the time limit, None if all of it is. Raises QueryError, UnknownSensorError, MetricChoiceError, QueryTooLargeError,
         QueryTimeoutError, AnalyticsUnavailableError, StoreIOError.
         """
-        return self.answer_request(parse_request(name, params))
+        return self.answer_request(parse_request(name, params), timeout_s=timeout_s)
 
-    def answer_request(self, request: Request) -> bytes:
+    def answer_request(self, request: Request, *, timeout_s: float | None = None) -> bytes:
         """Return the JSON answer to a checked request. Raises what ``answer`` raises."""
-        session = Session(self._cursors, self._timeout_s)
+        left_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        session = Session(self._cursors, left_s, limit_s=self._timeout_s)
+        self._enter(session)
         try:
             return encode(_METHODS[type(request)](self, session, request))
         except InterruptError as error:
-            raise session.timeout_error() from error
+            raise session.end_error() from error
         except OutOfMemoryError as error:
             raise QueryTooLargeError(
                 "The query needs more memory than analytics may use.",
                 hint="Choose a longer interval or a shorter range.",
             ) from error
         except (DuckError, UnicodeDecodeError) as error:
+            session.fail()
             raise self._explain(error) from error
         finally:
+            with self._sessions_lock:
+                self._sessions.discard(session)
             session.close()
-            if session.has_expired:
+            if session.has_failed:
                 # Its transaction may be half open.
                 self._cursors.drop_mine()
+
+    def interrupt_all(self) -> None:
+        """End the queries that run, and refuse those that come, with AnalyticsUnavailableError."""
+        with self._sessions_lock:
+            self._stopping = True
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.interrupt()
+
+    def _enter(self, session: Session) -> None:
+        with self._sessions_lock:
+            if self._stopping:
+                session.interrupt()
+                raise session.end_error()
+            self._sessions.add(session)
 
     def stats(self, session: Session, request: StatsRequest) -> Stats:
         """Count, mean, extremes and deviation."""
@@ -141,15 +167,16 @@ class QueryEngine:
 
     def _explain(self, error: Exception) -> Exception:
         """Return what to raise for an error of DuckDB; a fault of our own stays what it is."""
-        self._cursors.drop_mine()
         if is_damage(error):
-            reason = str(error).split("\n", 1)[0]
-            self._store.mark_suspect(reason)
+            reason = self._store.condemn(error)
             if self._on_damage is not None:
                 self._on_damage(reason)
-            return AnalyticsUnavailableError(
-                "analytics.duckdb is damaged and will be rebuilt.", retry_after_s=5
+            detail = (
+                "analytics.duckdb is damaged and will be rebuilt."
+                if self._store.is_suspect
+                else "DuckDB failed by itself; analytics are restarted."
             )
+            return AnalyticsUnavailableError(detail, retry_after_s=5)
         if is_system_error(error):
             return StoreIOError(f"analytics.duckdb: {error}")
         return error

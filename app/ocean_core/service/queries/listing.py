@@ -71,7 +71,7 @@ WHERE series_id = ? AND ts >= make_timestamp(?::BIGINT) AND ts < make_timestamp(
 def answer_sensors(window: LiveWindow | None, session: Session, request: SensorsRequest) -> Sensors:
     """Return a page of sensors by name (by code point)."""
     names, following = _page(window, session, request.limit, request.after, request.prefix)
-    page = [_sensor(session, name, metrics_of(window, session, name)) for name in names]
+    page = [_sensor(window, session, name) for name in names]
     return Sensors(page, len(page), following)
 
 
@@ -144,15 +144,15 @@ def _page(
     return names[:limit], names[limit - 1] if len(names) > limit else None
 
 
-def _sensor(session: Session, sensor_id: str, found: list[Series]) -> Sensor:
+def _sensor(window: LiveWindow | None, session: Session, sensor_id: str) -> Sensor:
     """Return one line of the list; the last value is that of the newest reading of any metric."""
     metrics: list[str] = []
     count = events = 0
     first_us: int | None = None
     newest: tuple[int, int, float] | None = None
-    for series in found:
+    for series in metrics_of(window, session, sensor_id):
         if series.metric == EVENT_METRIC:
-            events = session.rows(_EVENT_COUNT, [series.series_id])[0][0]
+            events = _event_count(window, session, series)
             continue
         metrics.append(series.metric)
         if series.totals is not None:
@@ -176,6 +176,14 @@ def _sensor(session: Session, sensor_id: str, found: list[Series]) -> Sensor:
         None if newest is None else newest[2],
         events,
     )
+
+
+def _event_count(window: LiveWindow | None, session: Session, series: Series) -> int:
+    known = None if window is None else window.events.get(series.sensor_id)
+    if known is not None:
+        return known.n
+    count: int = session.rows(_EVENT_COUNT, [series.series_id])[0][0]
+    return count
 
 
 def _readings(session: Session, found: list[Series], now_us: int) -> dict[str, Reading]:

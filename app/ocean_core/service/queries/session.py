@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from ocean_core.model.errors import QueryTimeoutError
+from ocean_core.model.errors import AnalyticsUnavailableError, OceanError, QueryTimeoutError
 from ocean_core.storage.analytics.cursor import Cursor
 from ocean_core.storage.analytics.errors import DuckError
 from ocean_core.storage.analytics.store import AnalyticsStore
@@ -22,20 +22,26 @@ INTERRUPT_AGAIN_S: Final = 0.05
 class Session:
     """Runs the statements of one query. Nothing is opened before the first statement."""
 
-    def __init__(self, cursors: Cursors, timeout_s: float) -> None:
+    def __init__(self, cursors: Cursors, timeout_s: float, *, limit_s: float | None = None) -> None:
+        """Give the statements ``timeout_s``, what is left of the ``limit_s`` told to the user."""
         self._cursors = cursors
         self._timeout_s = timeout_s
+        self._limit_s = timeout_s if limit_s is None else limit_s
         self._cursor: Cursor | None = None
         self._done = threading.Event()
         self._expired = threading.Event()
+        self._interrupted = False
+        self._failed = False
+        # Ends the watchdog's wait: the query is done, or was interrupted.
+        self._wake = threading.Event()
         self._watchdog: threading.Thread | None = None
 
     def rows(self, sql: str, params: Sequence[object]) -> list[tuple[Any, ...]]:
-        """Return all rows. Raises DuckError, QueryTimeoutError."""
+        """Return all rows. Raises DuckError, or ``end_error`` beyond the limit."""
         return self._begin().execute(sql, list(params)).fetchall()
 
     def columns(self, sql: str, params: Sequence[object]) -> Columns:
-        """Return all rows as columns. Raises DuckError, QueryTimeoutError."""
+        """Return all rows as columns. Raises DuckError, or ``end_error`` beyond the limit."""
         return self._begin().execute(sql, list(params)).fetchnumpy()
 
     @contextmanager
@@ -50,24 +56,37 @@ class Session:
                 with suppress(DuckError):
                     self._cursor.execute("ROLLBACK")
 
+    def fail(self) -> None:
+        """Note that a statement failed."""
+        self._failed = True
+
     @property
-    def has_expired(self) -> bool:
-        """Whether the time limit was reached."""
-        return self._expired.is_set()
+    def has_failed(self) -> bool:
+        """Whether a statement failed or was ended, so that the cursor should not be used again."""
+        return self._failed or self._expired.is_set()
 
     def close(self) -> None:
         """End the time limit; no interrupt comes after this."""
         self._done.set()
+        self._wake.set()
         if self._watchdog is not None and self._expired.is_set():
             self._watchdog.join()
 
-    def timeout_error(self) -> QueryTimeoutError:
-        """Return the error for a query that reached its limit."""
-        return QueryTimeoutError(f"no answer within {self._timeout_s:g} s")
+    def interrupt(self) -> None:
+        """End the statement that runs, and let none follow. Called by another thread."""
+        self._interrupted = True
+        self._expired.set()
+        self._wake.set()
+
+    def end_error(self) -> OceanError:
+        """Return the error for a query that reached its limit or was interrupted."""
+        if self._interrupted:
+            return AnalyticsUnavailableError("analytics are stopping", retry_after_s=1)
+        return QueryTimeoutError(f"no answer within {self._limit_s:g} s")
 
     def _begin(self) -> Cursor:
         if self._expired.is_set():
-            raise self.timeout_error()
+            raise self.end_error()
         if self._cursor is None:
             self._cursor = self._cursors.mine()
             self._watchdog = threading.Thread(target=self._watch, name="query-limit", daemon=True)
@@ -75,7 +94,8 @@ class Session:
         return self._cursor
 
     def _watch(self) -> None:
-        if self._done.wait(self._timeout_s):
+        self._wake.wait(self._timeout_s)
+        if self._done.is_set():
             return
         self._expired.set()
         assert self._cursor is not None
@@ -104,4 +124,4 @@ class Cursors:
         cursor: Cursor | None = getattr(self._local, "cursor", None)
         self._local.cursor = None
         if cursor is not None:
-            cursor.close()
+            self._store.release(cursor)

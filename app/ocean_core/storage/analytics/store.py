@@ -92,6 +92,7 @@ class AnalyticsStore:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._lock = threading.RLock()
+        self._cursors_lock = threading.Lock()
         self._judging = threading.Lock()
         self._judged = False
         self._epoch = ""
@@ -236,10 +237,11 @@ class AnalyticsStore:
         self._faults.hit("analytics.damaged_moved")
 
     def _disconnect(self) -> None:
-        for cursor in self._cursors:
+        with self._cursors_lock:
+            cursors, self._cursors = self._cursors, []
+        for cursor in cursors:
             with suppress(duckdb.Error):
                 cursor.close()
-        self._cursors.clear()
         if self._connection is not None:
             with suppress(duckdb.Error):
                 self._connection.close()
@@ -306,12 +308,13 @@ class AnalyticsStore:
         """Return a new handle for one thread. Raises AnalyticsUnavailableError when closed."""
         with self._lock:
             cursor = self._opened().cursor()
-            self._cursors.append(cursor)
+            with self._cursors_lock:
+                self._cursors.append(cursor)
         return cast("Cursor", cursor)
 
     def release(self, cursor: Cursor) -> None:
         """Close a cursor that is no longer needed."""
-        with self._lock:
+        with self._cursors_lock:
             self._cursors = [known for known in self._cursors if known is not cursor]
         with suppress(duckdb.Error):
             cursor.close()
