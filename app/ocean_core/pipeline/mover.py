@@ -62,7 +62,7 @@ class MoverCallbacks:
 
     After ``on_store_damaged`` (noted for the next start) and ``on_crash`` (anything unforeseen) the
     mover has ended, and its process should, too. ``on_series`` names what a transaction brought
-    that was not in the store before.
+    that was not in the store before. ``on_commit`` tells the watermark, first when it is prepared.
     """
 
     on_commit: Callable[[int], None] = _ignore
@@ -117,6 +117,7 @@ class Mover:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._schedule = DrainSchedule(self._settings)
+        self._schedule.drained(store.watermark(), float("-inf"))
         self._wake_at = float("-inf")
         self._stopping = False
         self._prepared = False
@@ -230,6 +231,7 @@ class Mover:
             self._schedule.wanted(head, urgent=True)
             self._rebuild_target = head if rebuilds else 0
             self._prepared = True
+        self._callbacks.on_commit(watermark)
         self._show(watermark)
 
     def _wait_for_work(self) -> bool:

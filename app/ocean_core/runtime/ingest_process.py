@@ -6,6 +6,7 @@ Ordered start: data directory, lock, port, journal, analytics, HTTP, run.json. S
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -26,7 +27,7 @@ from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.port import BufferState, IdRange
 from ocean_core.config.checks import check_listen_address
 from ocean_core.config.settings import Settings
-from ocean_core.model.errors import ConnectionsFullError, StopTimeoutError
+from ocean_core.model.errors import ConnectionsFullError, OceanError, StopTimeoutError
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import Clock, SystemClock, iso_utc
 from ocean_core.obs.faults import Faults
@@ -108,6 +109,9 @@ class IngestProcess:
         self._head_timer: asyncio.TimerHandle | None = None
         self._quota = SeriesQuota(settings.ingest)
         self._analytics_stopped = True
+        self._is_published = False
+        self._url = ""
+        self._noting: asyncio.Task[None] | None = None
         self._journal = self._make_journal()
         self._link = self._make_link()
         self._supervisor = self._make_supervisor()
@@ -181,7 +185,7 @@ class IngestProcess:
         logging.getLogger("uvicorn").addHandler(LogBridge(self._log, "api.server_message"))
         if not self._was_clean:
             self._log.warning("runtime.unclean_stop", data_dir=str(self._data_dir))
-        url = socket_url(sock)
+        self._url = url = socket_url(sock)
         self._publish(url)
         # What a start that fails leaves behind is what it found.
         clean = self._was_clean
@@ -272,6 +276,7 @@ class IngestProcess:
         info = RunInfo(os.getpid(), url, __version__, started, str(self._data_dir))
         try:
             self._lock.publish(info)
+            self._is_published = True
         except OSError as error:
             # On a full disk the box still starts, to answer queries and to say what is wrong.
             self._log.warning("runtime.background_failed", task="run.json", error=str(error))
@@ -298,8 +303,10 @@ class IngestProcess:
                 "  open to every program on this machine; closed to the network",
                 "  stop with Ctrl-C; see `ocean status` in another terminal",
             )
-            sys.stderr.write("\n".join(lines) + "\n")
-            sys.stderr.flush()
+            # Where nobody can read it, it need not be written.
+            with contextlib.suppress(OSError):
+                sys.stderr.write("\n".join(lines) + "\n")
+                sys.stderr.flush()
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -315,6 +322,8 @@ class IngestProcess:
             if is_frozen() and os.getppid() != parent:
                 self._log.warning("runtime.parent_gone")
                 self._stop.set()
+            if not self._is_published:
+                self._publish(self._url)
             self._supervisor.check()
             await self._state.refresh()
             self._ingest.clear_quiet_alarms()
@@ -374,6 +383,13 @@ class IngestProcess:
 
     def _damage_found(self, ranges: list[tuple[int, int]]) -> None:
         self._journal.report_damage([IdRange(first, last) for first, last in ranges])
+        self._noting = asyncio.get_running_loop().create_task(self._note_damage())
+
+    async def _note_damage(self) -> None:
+        """Raise the alarm as soon as the journal knows what is lost, not at the next tick."""
+        with contextlib.suppress(OceanError):
+            await self._journal.settled()
+        self._show_missing()
 
     def _watermark_ahead(self, first: int, last: int) -> None:
         self._log.error("buffer.readings_missing", first=first, last=last, seen_by="analytics")

@@ -190,6 +190,8 @@ class Supervisor:
         self._child = None
         self._move(ChildEvent.EXITED)
         if self.state == ChildState.STOPPED:
+            if code:
+                self._log.warning("analytics.exited", reason=f"ended with {_told(code)}")
             self._stopped.set()
             return
         if self._clock.monotonic() - self._started_at > STEADY_AFTER_S:

@@ -1,10 +1,12 @@
 """What each query answers at the edges of its definition, from memory and from the file alike."""
 
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -17,8 +19,12 @@ from ocean_core.model.errors import (
     QueryTooLargeError,
     UnknownSensorError,
 )
+from ocean_core.pipeline.live_window import LiveWindow
+from ocean_core.service.queries import listing
 from ocean_core.service.queries.engine import QueryEngine
-from support.query_lab import DAY_US, T0, QueryLab, decode
+from ocean_core.service.queries.session import Cursors, Session
+from ocean_core.storage.analytics import InterruptError
+from support.query_lab import DAY_US, T0, QueryLab, assert_same, decode
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
@@ -141,6 +147,22 @@ def test_numbers_that_overflow_are_null(lab: QueryLab) -> None:
         for engine in (lab.engine, lab.file_engine):
             decode(engine.answer(query, {"sensor_id": "s"}))
     assert lab.ask("stats", sensor_id="s")["stddev_value"] is None
+
+
+def test_numbers_that_overflow_are_the_same_after_a_restart(lab: QueryLab) -> None:
+    lab.add("s", [T0, T0 + HOUR, T0 + 2 * HOUR, T0 + 3 * HOUR], [1.7e308, -1.7e308, 1.7e308, 1.0])
+    lab.add("t", [T0, T0 + HOUR], [-1.7e308, 1.7e308])
+    lab.add("u", [T0, T0 + HOUR, T0 + 2 * HOUR], [1.5, 2.5, 3.5])
+    window = LiveWindow()
+    window.warm(lab.store)
+    for name in ("s", "t", "u"):
+        before, after = lab.window.catalog[name]["value"], window.catalog[name]["value"]
+        assert math.isfinite(after.totals.mean)
+        assert after.totals == pytest.approx(before.totals)
+        restarted = QueryEngine(lab.store, window, lab.clock, 30)
+        assert_same(
+            decode(restarted.answer("stats", {"sensor_id": name})), lab.ask("stats", sensor_id=name)
+        )
 
 
 # --- timeseries ---------------------------------------------------------------------------------
@@ -461,6 +483,102 @@ def test_query_that_takes_too_long_is_ended(lab: QueryLab) -> None:
     assert decode(calm.answer("anomalies", {"sensor_id": "s"}))["count"] == 0
     hasty_again = decode(lab.file_engine.answer("stats", {"sensor_id": "s"}))
     assert hasty_again["count"] == 500_000
+
+
+def test_interrupted_queries_end_soon_and_no_new_ones_begin(lab: QueryLab) -> None:
+    lab.add("s", T0 + np.arange(500_000) * 1_000_003, np.arange(500_000) % 977)
+    engine = QueryEngine(lab.store, None, lab.clock, 30)
+    begun, ended = threading.Event(), list[Exception]()
+
+    def ask() -> None:
+        try:
+            while True:
+                engine.answer(
+                    "timeseries", {"sensor_id": "s", "interval": "61s", "tz": "Asia/Tokyo"}
+                )
+                begun.set()
+        except AnalyticsUnavailableError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(30)
+    engine.interrupt_all()
+    for thread in threads:
+        thread.join(5)
+    assert [str(error) for error in ended] == ["analytics are stopping"] * 2
+    with pytest.raises(AnalyticsUnavailableError):
+        engine.answer("stats", {"sensor_id": "s"})
+
+
+def test_an_interrupt_ends_a_statement_that_runs(lab: QueryLab) -> None:
+    session = Session(Cursors(lab.store), 60)
+    timer = threading.Timer(0.1, session.interrupt)
+    timer.start()
+    with pytest.raises(InterruptError):
+        session.rows("SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b", ())
+    with pytest.raises(AnalyticsUnavailableError):
+        session.rows("SELECT 1", ())
+    session.close()
+    timer.join()
+
+
+def test_what_is_left_of_the_time_limit_counts(lab: QueryLab) -> None:
+    lab.add("s", T0 + np.arange(500_000) * 1_000_003, np.arange(500_000) % 977)
+    engine = QueryEngine(lab.store, None, lab.clock, 30)
+
+    def insist() -> None:
+        for _ in range(100):
+            engine.answer(
+                "timeseries",
+                {"sensor_id": "s", "interval": "61s", "tz": "Europe/Berlin"},
+                timeout_s=0.003,
+            )
+
+    with pytest.raises(QueryTimeoutError, match="within 30 s"):
+        insist()
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_damage_is_told_once_and_noted_by_the_store(
+    lab: QueryLab, monkeypatch: pytest.MonkeyPatch, certain: bool
+) -> None:
+    told: list[str] = []
+    engine = QueryEngine(lab.store, None, lab.clock, 30, on_damage=told.append)
+    error = (duckdb.IOException if certain else duckdb.InternalException)("a wrong pointer")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Session, "rows", fail)
+    with pytest.raises(AnalyticsUnavailableError) as caught:
+        engine.answer("stats", {"sensor_id": "s"})
+    assert told == [f"{type(error).__name__}: a wrong pointer"]
+    assert lab.store.is_suspect is certain
+    assert ("rebuilt" in str(caught.value)) is certain
+
+
+def test_a_failed_query_leaves_no_cursor_behind(
+    lab: QueryLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_NAMES", "SELECT nothing FROM nowhere WHERE ? + ? + ?")
+    before = list(lab.store._cursors)
+    for _ in range(5):
+        with pytest.raises(duckdb.Error):
+            lab.file_engine.answer("sensors", {})
+    assert lab.store._cursors == before
+
+
+def test_sensors_with_events_are_listed_from_memory(
+    lab: QueryLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.add_events("door", [T0, T0 + 1, T0 + 2], [b"1", b"2", b"3"])
+    lab.add("s", [T0], [1])
+    expected = lab.ask("sensors")
+    assert [sensor["events"] for sensor in expected["sensors"]] == [3, 0]
+    monkeypatch.delattr(Session, "rows")
+    assert decode(lab.engine.answer("sensors", {})) == expected
 
 
 def test_several_threads_ask_at_once(lab: QueryLab) -> None:
