@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from ocean_core.buffer.embedded import JournalReader
-from ocean_core.buffer.mark import MarkFile
+from ocean_core.buffer.mark import MarkFile, read_mark
 from ocean_core.buffer.port import IdRange
 from ocean_core.config.settings import Settings
 from ocean_core.model import limits
@@ -156,7 +156,10 @@ class AnalyticsProcess:
             log=self._log,
             faults=self._faults,
         )
-        opened = self._store.open(source.epoch, journal_empty=source.last_id() == 0)
+        # On a new box readings may come before this: that is a start, not a rebuild.
+        mark = read_mark(self._data_dir / MARK_FILE)
+        is_start = mark is None and source.last_id() <= limits.MOVER_ROWS_PER_DRAIN
+        opened = self._store.open(source.epoch, journal_empty=is_start)
         window = LiveWindow(
             bytes_max=self._settings.analytics.live_window_mb * limits.MIB,
             ring_rows=limits.LIVE_RING_ROWS,
