@@ -62,6 +62,7 @@ from ocean_core.storage.analytics import (
 ANALYTICS_FILE: Final = "analytics.duckdb"
 JOURNAL_FILE: Final = "journal.db"
 MARK_FILE: Final = "analytics.mark"
+REBUILDING_FILE: Final = "analytics.rebuilding"
 QUERY_THREADS: Final = 2
 REPORT_MIN_S: Final = 0.5
 REPORT_MAX_S: Final = 10.0
@@ -126,6 +127,8 @@ class AnalyticsProcess:
             log=self._log,
         )
         self._scrub = scrub
+        self._rebuilding = data_dir / REBUILDING_FILE
+        self._is_rebuild = False
 
     async def run(self, sock: socket.socket) -> int:
         """Open, serve, close; return the exit code."""
@@ -166,7 +169,23 @@ class AnalyticsProcess:
         )
         series = self._store.series()
         window.warm(self._store, series)
+        opened = self._continued(opened, is_start=is_start)
         return source, opened, window, series
+
+    def _continued(self, opened: Opened, *, is_start: bool) -> Opened:
+        """Take up a rebuild that the process before this one did not finish.
+
+        Without the note an index of which half is there would pass for a whole one.
+        """
+        try:
+            if opened.rebuild_reason not in (None, "new"):
+                self._rebuilding.write_text(opened.rebuild_reason, encoding="utf-8")
+            elif self._rebuilding.exists() or (opened.watermark == 0 and not is_start):
+                opened = Opened("continued", opened.watermark)
+        except OSError as error:
+            self._log.warning("runtime.background_failed", task="rebuild note", error=str(error))
+        self._is_rebuild = opened.rebuild_reason not in (None, "new")
+        return opened
 
     async def _serve(
         self,
@@ -196,7 +215,7 @@ class AnalyticsProcess:
         )
         reason = opened.rebuild_reason if opened.rebuild_reason not in (None, "new") else ""
         if reason:
-            why = "missing" if reason == "missing" else "unusable"
+            why = reason if reason in ("missing", "continued") else "unusable"
             self._metrics.add("ocean_pipeline_rebuilds_total", 1, why)
         self._channel.send(Hello(os.getpid(), source.epoch, opened.watermark, reason or ""))
         self._tell_series([entry.name for entry in series])
@@ -331,6 +350,9 @@ class AnalyticsProcess:
                     progress.trouble,
                 )
             )
+            if self._is_rebuild and not progress.rebuilding and progress.watermark:
+                self._is_rebuild = False
+                self._rebuilding.unlink(missing_ok=True)
             self._changed.clear()
             await asyncio.sleep(REPORT_MIN_S)
             try:

@@ -366,6 +366,7 @@ class IngestProcess:
 
     def _hello(self, hello: Hello) -> None:
         self._supervisor.heard(hello=True)
+        self._link.tell_head(self._journal.head_id)
         if hello.rebuild_reason:
             self._alarms.raise_alarm("analytics.rebuilding", hello.rebuild_reason)
 

@@ -167,6 +167,7 @@ class Supervisor:
             # No memory, no process number: what is short now may not be later.
             ours.close()
             self._move(ChildEvent.EXITED)
+            self._log.warning("analytics.exited", reason=str(error))
             self._try_again(f"cannot be started: {error}")
             return
         finally:
@@ -191,15 +192,15 @@ class Supervisor:
         self._move(ChildEvent.EXITED)
         if self.state == ChildState.STOPPED:
             if code:
-                self._log.warning("analytics.exited", reason=f"ended with {_told(code)}")
+                self._log.warning("analytics.exited", code=code, reason=_told(code))
             self._stopped.set()
             return
         if self._clock.monotonic() - self._started_at > STEADY_AFTER_S:
             self._backoff_s = BACKOFF_FIRST_S
+        self._log.warning("analytics.exited", code=code, reason=_told(code))
         self._try_again(f"ended with {_told(code)}")
 
     def _try_again(self, reason: str) -> None:
-        self._log.warning("analytics.exited", reason=reason, retry_s=self._backoff_s)
         self._alarms.raise_alarm("analytics.down", reason)
         loop = asyncio.get_running_loop()
         self._retry = loop.call_later(self._backoff_s, self._relaunch)
