@@ -330,7 +330,14 @@ def raw(box: Appliance, timeout_s: float = 30) -> socket.socket:
 
 def head(*lines: str) -> bytes:
     return "\r\n".join(
-        [f"POST {BATCH} HTTP/1.1", "Host: x", "Content-Type: application/json", *lines, "", ""]
+        [
+            f"POST {BATCH} HTTP/1.1",
+            "Host: localhost",
+            "Content-Type: application/json",
+            *lines,
+            "",
+            "",
+        ]
     ).encode()
 
 
@@ -448,11 +455,11 @@ def test_client_that_leaves_half_way(box: Appliance, http: Http) -> None:
         b"NONSENSE\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"POST " + INGEST.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-        b"POST " + INGEST.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+        b"POST " + INGEST.encode() + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"POST " + INGEST.encode() + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 200_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"y" * 200_000 + b"\r\n\r\n",
     ],
     ids=["nonsense", "version", "TLS", "negative length", "two lengths", "long path", "long head"],
 )

@@ -60,7 +60,7 @@ class Client:
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise NotRunningError(f"{self._url}: {error!r}") from error
+            raise NotRunningError(f"{self._url}: {_told(error)}") from error
         names = {name.lower(): value for name, value in answer.getheaders()}
         try:
             return answer.status, names, json.loads(text)
@@ -84,3 +84,7 @@ def refusal(status: int, body: object) -> OceanError:
             f"the server refused: {body['detail']}{where}", hint=str(body.get("hint", ""))
         )
     return CommandError(f"the server answered {status}: {str(body)[:200]}")
+
+
+def _told(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from ocean_core.obs.clock import SystemClock
 BATCH_ROWS: Final = 1000
 TIME_COLUMNS: Final = ("timestamp", "time", "ts", "datetime", "date")
 RETRY_FOR_S: Final = 60.0
-RETRY_EVERY_S: Final = 0.5
+RETRY_EVERY_S: Final = 1.0
 _BUSY: Final = (429, 503, 507)
 
 
@@ -64,26 +64,35 @@ def replay_command(
 ) -> None:
     """Post a recorded series from a CSV file.
 
-    The file has a header with a time column (timestamp, time or ts) and one or more columns of
+    The file has a header with a time column (timestamp, time, ts, datetime or date) and one or more columns of
     numbers. What is not acknowledged is sent again with the same Idempotency-Key, so that nothing
-    is stored twice even if the server is restarted meanwhile.
+    is stored twice even if the server is restarted meanwhile. The keys come from the file and the
+    sensor: the same file replayed again for the same sensor within a day adds nothing.
     """
     if speed is not None and (fast or speed <= 0):
         raise click.UsageError("--speed takes a number above 0 and does not go with --fast")
     rows = read_rows(file)
     settings = settings_from(config_file, {"data.dir": data_dir}).settings
-    sender = _Sender(server_url(url, settings.data.dir), sensor)
-    posted = 0
+    sender = _Sender(server_url(url, settings.data.dir), sensor, series_digest(file, sensor))
     with click.progressbar(
         length=len(rows), label=f"replaying {len(rows):,} rows", hidden=as_json
     ) as bar:
         for group in _groups(rows, speed):
-            posted += sender.post(group)
+            sender.post(group)
             bar.update(len(group))
+    acknowledged = sender.stored + sender.stored_before
     if as_json:
-        click.echo(json.dumps({"rows": len(rows), "acknowledged": posted, "sensor_id": sensor}))
-    else:
-        click.echo(f"{posted:,} readings of {sensor} acknowledged")
+        result = {
+            "rows": len(rows),
+            "acknowledged": acknowledged,
+            "stored_before": sender.stored_before,
+            "sensor_id": sensor,
+        }
+        click.echo(json.dumps(result))
+        return
+    click.echo(f"{acknowledged:,} readings of {sensor} acknowledged")
+    if sender.stored_before:
+        click.echo(f"{sender.stored_before:,} of them were stored by an earlier replay of the file")
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -157,33 +166,53 @@ def _groups(rows: list[Row], speed: float | None) -> Iterator[list[Row]]:
 class _Sender:
     """Posts groups of rows and sends again what was not acknowledged."""
 
-    def __init__(self, url: str, sensor: str) -> None:
+    def __init__(self, url: str, sensor: str, series_digest: str) -> None:
         self._client = Client(url)
         self._sensor = sensor
-        self._run = uuid.uuid4().hex
+        self._series_digest = series_digest
         self._clock = SystemClock()
+        self._has_met_server = False
+        self.stored = 0
+        self.stored_before = 0
 
-    def post(self, rows: list[Row]) -> int:
-        """Return how many readings were acknowledged: those of all rows.
+    def post(self, rows: list[Row]) -> None:
+        """Have the rows acknowledged.
 
-        Raises CommandError when the server refuses, NotRunningError when it stays away.
+        Raises CommandError when the server refuses, NotRunningError when it is not there at the
+        first contact, or stays away.
         """
         body = json.dumps([row.item(self._sensor) for row in rows]).encode()
         headers = {
             "Content-Type": "application/json",
-            "Idempotency-Key": f"replay-{self._run}-{rows[0].line}",
+            "Idempotency-Key": f"replay-{self._series_digest}-{rows[0].line}-{len(rows)}",
         }
+        readings = sum(len(row.values) for row in rows)
         give_up = self._clock.monotonic() + RETRY_FOR_S
         while True:
             try:
                 status, _, answer = self._client.request(
                     "POST", "/api/ocean/telemetry/batch", body, headers
                 )
+                self._has_met_server = True
                 if status == 200:
-                    return sum(len(row.values) for row in rows)
+                    if answer.get("duplicate"):
+                        self.stored_before += readings
+                    else:
+                        self.stored += readings
+                    return
                 if status not in _BUSY or self._clock.monotonic() > give_up:
                     raise refusal(status, answer)
+                reason = f"the server answers {status}"
             except NotRunningError:
-                if self._clock.monotonic() > give_up:
+                if not self._has_met_server or self._clock.monotonic() > give_up:
                     raise
+                reason = "the server does not answer"
+            click.echo(f"\n{reason}; trying again (Ctrl-C ends this)", err=True)
             time.sleep(RETRY_EVERY_S)
+
+
+def series_digest(file: Path, sensor: str) -> str:
+    """Return what tells this series from others: file content and sensor."""
+    digest = hashlib.sha256(file.read_bytes())
+    digest.update(sensor.encode())
+    return digest.hexdigest()[:24]

@@ -39,7 +39,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     rebuilt = analytics["rebuild_percent"]
     lines += [
         (
-            f"  ingest     {ingest['acknowledged']:,} acknowledged, {ingest['refused']:,} refused, "
+            f"  ingest     {ingest['acknowledged']:,} acknowledged since the start, {ingest['refused']:,} refused, "
             f"{ingest['readings_per_second']:,.0f}/s{took}"
         ),
         (

@@ -47,6 +47,7 @@ def load_settings(
             values[name] = _checked(infos[name], value, where, strict=True)
             origin[name] = where
     for variable, text in sorted(environment.items()):
+        _refuse_near_miss(variable, infos)
         if _is_setting_variable(variable):
             name = variable.removeprefix("OCEAN_").lower().replace("__", ".")
             if name not in infos:
@@ -57,6 +58,17 @@ def load_settings(
         values[name] = _checked(infos[name], value, f"flag for {name}")
         origin[name] = "command line"
     return LoadedSettings(_build(values), origin)
+
+
+def _refuse_near_miss(variable: str, infos: Mapping[str, SettingInfo]) -> None:
+    """Refuse OCEAN_SERVER_PORT: with one underscore it would silently mean nothing."""
+    if variable.startswith("OCEAN_") and "__" not in variable:
+        for info in infos.values():
+            if info.variable.replace("__", "_") == variable:
+                raise UnknownSettingError(
+                    f"environment variable {variable}: did you mean {info.variable}, "
+                    "with two underscores after the section?"
+                )
 
 
 def _is_setting_variable(variable: str) -> bool:

@@ -266,7 +266,10 @@ class RouteError(OceanError):
     """There is nothing at this address."""
 
     code = "OC-6001"
-    hint = "GET /api/ocean/docs lists the addresses."
+    hint = (
+        "GET /api/ocean/docs lists the addresses. "
+        "A slash inside a sensor id is written %2F in an address."
+    )
 
 
 class MethodError(OceanError):
@@ -280,7 +283,7 @@ class RequestError(OceanError):
     """The request is not valid."""
 
     code = "OC-6003"
-    hint = "GET /api/ocean/docs lists the addresses and what they take."
+    hint = "GET /api/ocean/openapi.json describes every address and what it takes."
 
 
 class OriginError(OceanError):
@@ -321,7 +324,7 @@ class NotRunningError(OceanError):
     """No Ocean Core answers."""
 
     code = "OC-7004"
-    hint = "Start it with `ocean serve`, or name it with --url or --data-dir."
+    hint = "Start it with `ocean serve`, or name it: --url http://127.0.0.1:PORT or --data-dir DIR."
 
 
 class CommandError(OceanError):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -301,7 +302,7 @@ class IngestProcess:
                 f"  data in {self._data_dir}",
                 f"  durability {durability}: {meaning}",
                 "  open to every program on this machine; closed to the network",
-                "  stop with Ctrl-C; see `ocean status` in another terminal",
+                f"  stop with Ctrl-C; how it is: ocean status --data-dir {shlex.quote(str(self._data_dir))}",
             )
             # Where nobody can read it, it need not be written.
             with contextlib.suppress(OSError):

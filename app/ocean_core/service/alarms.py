@@ -67,8 +67,9 @@ ALARM_KINDS: Final = {
         AlarmKind(
             "clock.untrusted",
             "warning",
-            "Readings came with times that this box's own clock cannot confirm.",
-            "Set the clock or start a time service (timedatectl set-ntp true).",
+            "Readings came from the future, and this box cannot tell whose clock is wrong.",
+            "Compare the sensor's clock and this box's (date); set the wrong one. "
+            "With a time service on the box (timedatectl set-ntp true) such readings are refused.",
         ),
         AlarmKind(
             "sensor.clock",

@@ -36,7 +36,7 @@ from ocean_core.protocol.readings import (
 )
 from ocean_core.service.alarms import AlarmBook
 
-SENSOR_CLOCK_QUIET_S: Final = 600.0
+CLOCK_QUIET_S: Final = 600.0
 
 
 class _Form(StrEnum):
@@ -60,6 +60,7 @@ class SingleAnswer(msgspec.Struct, omit_defaults=True):
     timestamp: str
     count: int = 1
     kind: str = "reading"
+    quality: int = 0
     duplicate: bool = False
 
 
@@ -138,7 +139,7 @@ class IngestService:
         self._quota = quota
         self._decoders = decoders
         self._body_bytes_max = body_bytes_max
-        self._sensor_clock_at = float("-inf")
+        self._clock_alarm_at = float("-inf")
 
     async def ingest_single(self, body: bytes, idempotency_key: str | None = None) -> bytes:
         """Store one item and return the answer's JSON.
@@ -157,6 +158,7 @@ class IngestService:
                 timestamp=iso_utc(receipt.timestamp_us),
                 count=1 if is_event or receipt.layout is None else receipt.layout[0],
                 kind="event" if is_event else "reading",
+                quality=Quality.UNTRUSTED_CLOCK if intake and intake.untrusted_clock else 0,
                 duplicate=receipt.duplicate,
             )
         )
@@ -174,10 +176,9 @@ class IngestService:
         self._metrics.add("ocean_telemetry_refused_total", 1, error.code)
 
     def clear_quiet_alarms(self) -> None:
-        """Clear what has not come up again for a while, or can be judged now."""
-        if self._clock.synchronised():
+        """Clear the alarms of clocks when nothing came up again for a while."""
+        if self._clock.monotonic() - self._clock_alarm_at > CLOCK_QUIET_S:
             self._alarms.clear_alarm("clock.untrusted")
-        if self._clock.monotonic() - self._sensor_clock_at > SENSOR_CLOCK_QUIET_S:
             self._alarms.clear_alarm("sensor.clock")
 
     async def _ingest_items(self, form: _Form, body: bytes, idempotency_key: str | None) -> bytes:
@@ -244,9 +245,9 @@ class IngestService:
 
     def _raise_clock_alarm(self, intake: Intake) -> None:
         sensor_id, timestamp_us = _first_untrusted(intake)
+        self._clock_alarm_at = self._clock.monotonic()
         detail = f"for example {iso_utc(timestamp_us)} from sensor {sensor_id!r}"
         if timestamp_us < limits.TIMESTAMP_PLAUSIBLE_US_MIN:
-            self._sensor_clock_at = self._clock.monotonic()
             self._alarms.raise_alarm("sensor.clock", detail)
         else:
             self._alarms.raise_alarm("clock.untrusted", detail)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ocean_core.cli.main import main
-from ocean_core.cli.replay import read_rows
+from ocean_core.cli.replay import read_rows, series_digest
 from ocean_core.cli.status import status_lines
 from ocean_core.model.errors import CommandError
 
@@ -68,7 +68,8 @@ def test_without_a_server_a_command_says_how_to_start_one(
     [
         ("a,b\n1,2\n", "time column"),
         ("timestamp,value\n", "no rows"),
-        ("timestamp,value\n2014-01-01,x\n", "line 2, column 'value'"),
+        ("timestamp,value\n2014-01-01,x\n", "line 2, column 'value'.*no finite number"),
+        ("timestamp,value\n2014-01-01,NaN\n", "no finite number"),
         ("timestamp,value\n2014-01-01\n", "line 2: 1 cells"),
         ("timestamp,value\n2014-01-01,\n", "line 2: there is no number"),
     ],
@@ -78,6 +79,22 @@ def test_a_broken_recording_is_refused_by_line(tmp_path: Path, text: str, told: 
     file.write_text(text, encoding="utf-8")
     with pytest.raises(CommandError, match=told):
         read_rows(file)
+
+
+def test_a_replay_without_a_server_fails_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "series.csv"
+    file.write_text("time,value\n2014-01-01,1\n", encoding="utf-8")
+    code, _, err = run(capsys, "replay", str(file), "--sensor", "s", "--url", "http://127.0.0.1:9")
+    assert code == 1
+    assert "OC-7004" in err
+
+
+def test_the_digest_of_a_series_is_that_of_file_and_sensor(tmp_path: Path) -> None:
+    file = tmp_path / "series.csv"
+    file.write_text("time,value\n2014-01-01,1\n", encoding="utf-8")
+    assert series_digest(file, "a") == series_digest(file, "a") != series_digest(file, "b")
 
 
 def test_a_recording_may_have_several_metrics_and_gaps(tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ def test_an_unknown_variable_names_the_nearest_setting() -> None:
         load_settings(environment={"OCEAN_SERVER__PROT": "1"})
 
 
+def test_a_single_underscore_is_not_silently_ignored() -> None:
+    with pytest.raises(UnknownSettingError, match="did you mean OCEAN_SERVER__PORT"):
+        load_settings(environment={"OCEAN_SERVER_PORT": "1"})
+
+
 def test_variables_that_are_no_settings_are_left_alone() -> None:
     load_settings(environment={"OCEAN_REQUIRE_TOOLS": "1", "OCEAN_FAULT": "", "HOME": "/"})
 

@@ -18,7 +18,7 @@ from ocean_core.model.block import (
 )
 
 UUID = bytes(range(16))
-NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=20)
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 ROWS = st.lists(
     st.tuples(
         st.tuples(NAMES, NAMES),
