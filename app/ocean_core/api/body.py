@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -52,24 +53,26 @@ class _Reading:
     async def whole(self, declared: int | None) -> bytes:
         """Return the body; ``declared`` is the size the client has announced."""
         chunks: list[bytes] = []
-        self._reserve(min(declared or 0, self._limit))
+        if declared is not None and declared > self._limit:
+            await self._discard(declared)
+            raise self._too_large(f"{declared} bytes")
+        self._reserve(declared or 0)
+        more = True
         try:
             async with asyncio.timeout(self._timeout_s):
-                if declared is not None and declared > self._limit:
-                    await self._refuse(f"{declared} bytes", waits=declared)
-                more = True
-                while more:
+                while more and self._size <= self._limit:
                     chunk, more = await self._next()
-                    if self._size > self._limit:
-                        await self._refuse(
-                            f"more than {self._limit} bytes", waits=0 if not more else 1
-                        )
-                    self._reserve(self._size)
+                    self._reserve(min(self._size, self._limit))
                     chunks.append(chunk)
         except TimeoutError as error:
             raise RequestTimeoutError(
                 f"{self._size} bytes came within {self._timeout_s} s, then nothing more"
             ) from error
+        if self._size > self._limit:
+            chunks.clear()
+            if more:
+                await self._discard(self._limit)
+            raise self._too_large(f"more than {self._limit} bytes")
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _next(self) -> tuple[bytes, bool]:
@@ -81,17 +84,23 @@ class _Reading:
         self._size += len(chunk)
         return chunk, message["more_body"]
 
-    async def _refuse(self, found: str, *, waits: int) -> None:
-        """Raise BodyTooLargeError, if possible after the client is done sending.
+    async def _discard(self, expected: int) -> None:
+        """Let a client finish sending what is too large: most read no answer before.
 
-        Most clients read no answer before they have sent everything. One that asks first
-        (Expect: 100-continue), or that would send for ever, is answered at once.
+        One that asks first (Expect: 100-continue), that pauses, or would send for ever, is
+        answered at once.
         """
-        asks_first = "expect" in self._request.headers
-        more = waits > 0 and not asks_first and waits <= limits.BODY_DISCARD_BYTES_MAX
-        while more and self._size <= limits.BODY_DISCARD_BYTES_MAX:
-            _, more = await self._next()
-        raise BodyTooLargeError(
+        if "expect" in self._request.headers or expected > limits.BODY_DISCARD_BYTES_MAX:
+            return
+        more = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.BODY_DISCARD_S):
+                while more and self._size <= limits.BODY_DISCARD_BYTES_MAX:
+                    async with asyncio.timeout(limits.BODY_DISCARD_PAUSE_S):
+                        _, more = await self._next()
+
+    def _too_large(self, found: str) -> BodyTooLargeError:
+        return BodyTooLargeError(
             f"the body has {found}, the limit is {self._limit} bytes",
             fields=(FieldProblem("body", found, f"at most {self._limit} bytes"),),
         )

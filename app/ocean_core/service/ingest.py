@@ -158,7 +158,7 @@ class IngestService:
                 timestamp=iso_utc(receipt.timestamp_us),
                 count=1 if is_event or receipt.layout is None else receipt.layout[0],
                 kind="event" if is_event else "reading",
-                quality=Quality.UNTRUSTED_CLOCK if intake and intake.untrusted_clock else 0,
+                quality=0 if receipt.duplicate else _quality_of(intake),
                 duplicate=receipt.duplicate,
             )
         )
@@ -280,6 +280,10 @@ def _decode(form: _Form, body: bytes, context: DecodeContext) -> Intake:
     if form is _Form.SINGLE:
         return decode_single(body, context)
     return decode_batch(body, context, partial=form is _Form.PARTIAL)
+
+
+def _quality_of(intake: Intake | None) -> int:
+    return Quality.UNTRUSTED_CLOCK if intake is not None and intake.untrusted_clock else 0
 
 
 def _first_untrusted(intake: Intake) -> tuple[str, int]:

@@ -165,6 +165,10 @@ def test_a_repeat_is_answered_even_if_it_would_be_refused_now(bench: Bench) -> N
     assert bench.single(item, "k") == {**first, "duplicate": True}
 
 
+def test_the_answer_tells_that_a_time_is_not_trusted(bench: Bench) -> None:
+    assert bench.single({"sensor_id": "s", "value": 1, "timestamp": 5})["quality"] == 2
+
+
 def test_a_key_belongs_to_one_body_and_one_route(bench: Bench) -> None:
     bench.single({"sensor_id": "s", "value": 1}, "k")
     with pytest.raises(IdempotencyMismatchError):
