@@ -221,6 +221,8 @@ class Load:
         """Send once; return the connection to go on with, and whether it was answered."""
         url = self._url()
         if not url:
+            if http is not None:
+                http.close()
             self._given_up.wait(ABSENT_PAUSE_S)
             return None, False
         if http is None or http.url != url:
