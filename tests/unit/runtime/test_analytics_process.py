@@ -53,7 +53,8 @@ class Parent:
         async with asyncio.timeout(20):
             await hung_up.wait()
         # The transports of both ends close in the next turns of the loop.
-        await asyncio.sleep(0.01)
+        for _ in range(5):
+            await asyncio.sleep(0)
         return code
 
     def _hear(self, message: Message) -> None:
