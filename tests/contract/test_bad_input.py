@@ -548,3 +548,17 @@ def test_many_bad_requests_at_once_leave_it_well(box: Appliance, http: Http) -> 
     for sender in senders:
         sender.join(30)
     assert not failures, failures
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Origin", "http://evil.example"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Host", "evil.example:8030"),
+    ],
+)
+def test_page_of_another_site_is_refused(http: Http, header: str, value: str) -> None:
+    """Without this any page in a browser on the box could write readings."""
+    problem = http.post(INGEST, GOOD, headers={header: value}).problem(403, "OC-6004")
+    assert problem["errors"][0]["field"] == header

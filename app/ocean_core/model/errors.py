@@ -79,10 +79,13 @@ class ListenAddressError(ConfigError):
 
 
 class MalformedBodyError(OceanError):
-    """The body is not valid JSON in UTF-8."""
+    """The body is not JSON that this address takes."""
 
     code = "OC-2001"
-    hint = "Send one JSON object to /ingest, or an array of them to /batch, encoded as UTF-8."
+    hint = (
+        "Send one JSON object to /ingest, or an array of them to /batch, encoded as UTF-8. "
+        "JSON has no NaN or Infinity: leave such a reading out."
+    )
 
 
 class InvalidReadingError(OceanError):

@@ -48,13 +48,6 @@ class Intake:
             if rows is not None
         )
 
-    @property
-    def first_timestamp_us(self) -> int:
-        """Timestamp of the first row: a reading's if there is one."""
-        rows = self.readings if self.readings is not None else self.events
-        assert rows is not None
-        return int(rows.timestamp_us[0])
-
 
 class Receipt(msgspec.Struct, frozen=True):
     """Proof that a request is durable. Kept with its Idempotency-Key, so a repeat gets the same.

@@ -47,6 +47,8 @@ class MemoryBuffer:
         if self.broken:
             raise DiskFullError("no space", retry_after_s=5)
         readings = len(intake.readings) if intake.readings is not None else 0
+        rows = intake.readings or intake.events
+        assert rows is not None
         receipt = Receipt(
             first_reading_id=self.head_id + 1 if readings else 0,
             first_event_id=self.head_id + readings + 1 if intake.events is not None else 0,
@@ -54,7 +56,7 @@ class MemoryBuffer:
             items=intake.items,
             layout=intake.layout,
             rejects=intake.rejects,
-            timestamp_us=intake.first_timestamp_us,
+            timestamp_us=int(rows.timestamp_us[0]),
         )
         self.head_id += intake.rows
         self.newest_arrival_us = NOW_US
