@@ -24,7 +24,7 @@ CODE := app tests build packaging $(wildcard bench)
 help: ## list what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  ARGS='…' adds arguments to run, test, test-fast, crash, bench and lock."
+	@echo "  ARGS='…' adds arguments to run, test, test-fast, crash, bench, lock and vendor."
 
 # --- setting up ---------------------------------------------------------------------------------
 
@@ -41,6 +41,10 @@ $(STAMP): $(LOCK) pyproject.toml
 .PHONY: lock
 lock: $(STAMP) ## resolve the lock files again (ARGS=--upgrade raises versions)
 	$(BIN)/python build/lock.py $(ARGS)
+
+.PHONY: vendor
+vendor: $(STAMP) ## fetch the viewer's files again (ARGS=--check compares, '--take VERSION' changes)
+	$(BIN)/python build/vendor.py $(ARGS)
 
 # --- working ------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ import psutil
 from support import Datasets, Figure, Plan, measure_sync_ms, progress, real_disk
 
 # Rebuild last: it changes the data that queries and disk measure.
-ROWS = ("start", "journal", "singles", "batches", "resources", "disk", "queries", "rebuild")
+ROWS = ("start", "journal", "operational", "singles", "batches", "resources", "disk", "queries", "rebuild")
 
 
 def main() -> int:

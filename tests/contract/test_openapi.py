@@ -1,5 +1,6 @@
 """Our own OpenAPI document, taken at its word by schemathesis against a running server."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck
 from schemathesis.generation.modes import GenerationMode
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from support.appliance import Appliance
+from support.routes import declared_routes
 from support.waiting import until
 from support.web import BATCH, Http
 
@@ -21,31 +23,34 @@ EXAMPLES_EACH = 15
 # One server for all: what one case does to it, the next would notice.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("openapi"), pytest.mark.timeout(120)]
 
+# Pages and their files are for browsers; the document is about the rest.
 OPERATIONS = [
-    ("POST", "/api/ocean/telemetry/ingest"),
-    ("POST", "/api/ocean/telemetry/batch"),
-    ("GET", "/api/ocean/analytics/sensor/{sensor_id}/stats"),
-    ("GET", "/api/ocean/analytics/sensor/{sensor_id}/timeseries"),
-    ("GET", "/api/ocean/analytics/sensor/{sensor_id}/anomalies"),
-    ("POST", "/api/ocean/analytics/compare"),
-    ("GET", "/api/ocean/sensors"),
-    ("GET", "/api/ocean/sensors/latest"),
-    ("GET", "/api/ocean/sensors/{sensor_id}/latest"),
-    ("GET", "/api/ocean/sensors/{sensor_id}/events"),
-    ("GET", "/health"),
-    ("GET", "/api/ocean/status"),
-    ("GET", "/api/ocean/alarms"),
-    ("GET", "/api/ocean/docs"),
-    ("GET", "/metrics"),
+    (method, path)
+    for method, path in (route.split(" ", 1) for route in declared_routes())
+    if path != "/" and "/docs/ui" not in path
 ]
 
-# There is nothing in a request for these that could be wrong.
-WITHOUT_INPUT = ("/api/ocean/status", "/api/ocean/alarms", "/api/ocean/docs", "/metrics")
+# There is nothing in a request for these that could be wrong, or only a text in the address.
+WITHOUT_INPUT = {
+    "GET /api/ocean/status", "GET /api/ocean/alarms", "GET /api/ocean/docs", "GET /metrics",
+    "GET /api/ocean/telemetry/groups", "DELETE /api/ocean/telemetry/groups/{name}", "GET /api/ocean/metadata/{key}",
+    "DELETE /api/ocean/metadata/{key}", "GET /api/ocean/profiles/{profile_id}",
+    "DELETE /api/ocean/profiles/{profile_id}", "GET /api/ocean/sensors/{sensor_id}",
+    "DELETE /api/ocean/keys/{key_id}", "GET /api/ocean/users/{user_id}",
+    "GET /api/ocean/billing/{user_id}", "DELETE /api/ocean/sessions/{session_id}",
+}  # fmt: skip
+NETWORK = {
+    "OCEAN_NETWORK__HOST": "127.0.0.1",
+    "OCEAN_NETWORK__PORT": "0",
+    "OCEAN_NETWORK__ALLOW_PLAIN": "true",
+    # Many requests from one address are what this test is about.
+    "OCEAN_ACCESS__REQUESTS_PER_ADDRESS_MAX": "0",
+}
 
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    with Appliance(tmp_path_factory.mktemp("openapi") / "data") as running:
+    with Appliance(tmp_path_factory.mktemp("openapi") / "data", settings=NETWORK) as running:
         running.start()
         until(
             lambda: running.status()["analytics"]["state"] == "up",
@@ -84,7 +89,7 @@ def test_the_document_lists_every_operation(box: Appliance) -> None:
         pytest.param(method, path, mode, id=f"{method} {path} {mode.value}")
         for method, path in OPERATIONS
         for mode in GenerationMode
-        if mode == GenerationMode.POSITIVE or path not in WITHOUT_INPUT
+        if mode == GenerationMode.POSITIVE or f"{method} {path}" not in WITHOUT_INPUT
     ],
 )
 def test_answers_are_those_that_the_document_promises(
@@ -108,11 +113,61 @@ def test_answers_are_those_that_the_document_promises(
         suppress_health_check=list(HealthCheck),
     )
     def check(case: schemathesis.Case[Any]) -> None:
-        case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=20)
+        case.call_and_validate(
+            # This machine needs no key; who does is the matter of test_security.
+            excluded_checks=[positive_data_acceptance, ignored_auth],
+            timeout=20,
+        )
 
     check()
     pid = box.status()["processes"]["ingest"]["pid"]
     assert pid == box.pid
+
+
+@pytest.fixture(scope="module")
+def outside(box: Appliance) -> str:
+    """Return the address for other machines, where every request needs a key."""
+    url: str = json.loads((box.data_dir / "run.json").read_text())["network_url"]
+    return url
+
+
+@pytest.fixture(scope="module")
+def keys(box: Appliance) -> dict[str, dict[str, str]]:
+    """Return headers: with no key, with a key of each scope, with one that is wrong."""
+    made = {"none": {}, "wrong": {"Authorization": "Bearer ocean_x_wrong"}}
+    for scope in ("ingest", "read", "admin"):
+        body = {"name": f"schema-{scope}", "scopes": [scope]}
+        key = box.http().post("/api/ocean/keys", body).good()["key"]
+        made[scope] = {"Authorization": f"Bearer {key}"}
+    return made
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_the_same_for_other_machines_with_and_without_a_key(
+    schema: OpenApiSchema,
+    outside: str,
+    keys: dict[str, dict[str, str]],
+    method: str,
+    path: str,
+) -> None:
+    operation = schema[path][method]
+
+    @hypothesis.given(case=operation.as_strategy(GenerationMode.POSITIVE))
+    @hypothesis.settings(
+        max_examples=2,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    def check(case: schemathesis.Case[Any]) -> None:
+        for headers in keys.values():
+            response = case.call(base_url=outside, headers=headers, timeout=20)
+            case.validate_response(
+                response, excluded_checks=[positive_data_acceptance, ignored_auth]
+            )
+
+    check()
 
 
 def test_the_document_is_the_same_every_time(box: Appliance) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from ocean_core.buffer.embedded import EmbeddedJournal, JournalTuning, opening
 from ocean_core.buffer.embedded.settings import Durability
+from ocean_core.buffer.port import UsageCounts
 from ocean_core.model.block import Events, Readings
 from ocean_core.model.errors import OceanError
-from ocean_core.model.receipt import IdempotencyKey, Receipt
+from ocean_core.model.receipt import IdempotencyKey, Owner, Receipt
 from support.forgetful_vfs import Disk
 from support.journal_kit import (
     WAIT_S,
@@ -33,6 +34,7 @@ from support.journal_kit import (
 pytestmark = pytest.mark.crash
 
 LONG = os.environ.get("OCEAN_CRASH_LONG") == "1"
+OWNERS = (Owner("anna", charged=True), Owner("bert", charged=False), Owner("carl", charged=True))
 ROUNDS = 1500 if LONG else 80
 OS_ROUNDS = 60
 
@@ -45,6 +47,7 @@ class Sent:
 
     rows: Readings | Events
     key: IdempotencyKey | None
+    owner: Owner | None = None
     receipt: Receipt | None = None
 
     def stored_under(self, receipt: Receipt) -> Rows:
@@ -58,6 +61,7 @@ class Load:
     rng: random.Random
     sent: list[Sent] = field(default_factory=list)
     trimmed_to: int = 0
+    marked: set[int] = field(default_factory=set)
 
     def next_request(self) -> Sent:
         tag = len(self.sent) + 1
@@ -66,7 +70,8 @@ class Load:
         if self.rng.random() < 0.15:
             rows = events(tag, self.rng.choice((1, 30)), size=self.rng.choice((10, 900)))
         key = key_of(f"key-{tag}") if self.rng.random() < 0.5 else None
-        item = Sent(rows, key)
+        owner = OWNERS[tag % 3] if self.rng.random() < 0.7 else None
+        item = Sent(rows, key, owner)
         self.sent.append(item)
         return item
 
@@ -74,9 +79,20 @@ class Load:
         while not disk.is_off:
             item = self.next_request()
             try:
-                item.receipt = await journal.append(intake_of(item.rows), item.key)
+                item.receipt = await journal.append(intake_of(item.rows), item.key, item.owner)
             except OceanError:
                 await asyncio.sleep(0)
+
+    async def consumer(self, journal: EmbeddedJournal, disk: Disk) -> None:
+        while not disk.is_off:
+            await asyncio.sleep(self.rng.random() * 0.005)
+            low = self.rng.randrange(journal.head_id + 1)
+            ids = [i for i in range(low + 1, min(journal.head_id, low + 40) + 1) if i % 7]
+            try:
+                await journal.acknowledge("api", ids)
+            except OceanError:
+                continue
+            self.marked.update(ids)
 
     async def trimmer(self, journal: EmbeddedJournal, disk: Disk) -> None:
         while not disk.is_off:
@@ -112,7 +128,9 @@ def run_until_power_cut(
             async with asyncio.timeout(WAIT_S):
                 await journal.open()
                 work = [load.client(journal, disk) for _ in range(rng.choice((1, 3, 12)))]
-                await asyncio.gather(*work, load.trimmer(journal, disk))
+                await asyncio.gather(
+                    *work, load.trimmer(journal, disk), load.consumer(journal, disk)
+                )
                 await journal.close()
 
         asyncio.run(scenario())
@@ -128,6 +146,8 @@ class Reopened:
     after: Rows
     new_ids: list[int]
     missing: int
+    usage: dict[str, UsageCounts] = field(default_factory=dict)
+    unread: set[int] = field(default_factory=set)
 
 
 def reopen(directory: Path, load: Load) -> Reopened:
@@ -135,12 +155,16 @@ def reopen(directory: Path, load: Load) -> Reopened:
     journal = EmbeddedJournal(settings)
     found: list[Rows] = []
     new_ids: list[int] = []
+    usage: dict[str, UsageCounts] = {}
+    unread: set[int] = set()
 
     async def scenario() -> None:
         async with asyncio.timeout(WAIT_S):
             await journal.open()
             assert journal.state == "ready", journal.failure
             found.append(all_rows(directory))
+            usage.update({user: journal.usage_of(user) for user in journal.counted_users()})
+            unread.update(row.id for row in await journal.read_unacknowledged("api", 10_000))
             for item in load.sent:
                 if item.key is not None:
                     again = await journal.append(intake_of(item.rows), item.key)
@@ -151,7 +175,8 @@ def reopen(directory: Path, load: Load) -> Reopened:
 
     asyncio.run(scenario())
     found.append(all_rows(directory))
-    return Reopened(found[0], found[1], new_ids, len(journal.missing_ranges()))
+    missing = len(journal.missing_ranges())
+    return Reopened(found[0], found[1], new_ids, missing, usage, unread)
 
 
 def check_repeat(item: Sent, again: Receipt) -> None:
@@ -196,6 +221,25 @@ def audit(load: Load, acked: list[tuple[Sent, Receipt]], found: Reopened) -> Non
             assert {id_: found.after.get(id_) for id_ in wanted} == wanted
 
 
+def audit_counts(load: Load, acked: list[tuple[Sent, Receipt]], found: Reopened) -> None:
+    """Check that what is stored for a user, acknowledged or not, is what is counted."""
+    stored = {row[0] for row in found.before.values()}
+    promised = {id(item) for item, _ in acked}
+    expected: dict[str, UsageCounts] = {}
+    for item in load.sent:
+        if item.owner is not None and (id(item) in promised or item.rows.series[0] in stored):
+            before = expected.get(item.owner.user_id, UsageCounts())
+            count = len(item.rows)
+            expected[item.owner.user_id] = UsageCounts(
+                before.stored + count, before.charged + (count if item.owner.charged else 0)
+            )
+    if found.usage != expected:
+        raise LostError(f"counted are {found.usage}, stored {expected}")
+    forgotten = found.unread & load.marked
+    if forgotten:
+        raise LostError(f"marks of {sorted(forgotten)[:10]} were forgotten")
+
+
 def one_round(
     directory: Path, seed: int, monkeypatch: pytest.MonkeyPatch, durability: Durability
 ) -> tuple[int, int]:
@@ -206,6 +250,7 @@ def one_round(
     disk.write_survivors(after)
     found = reopen(after, load)
     audit(load, acked, found)
+    audit_counts(load, acked, found)
     return len(acked), found.missing
 
 

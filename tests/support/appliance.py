@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -73,10 +73,11 @@ class Appliance:
         arguments: Sequence[str] = ("--port", "0"),
         prefix: Sequence[str] = (),
         log_path: Path | None = None,
+        settings: Mapping[str, str] | None = None,
         **environment: str,
     ) -> None:
         self.data_dir = data_dir
-        self.environment = environment
+        self.environment = {**(settings or {}), **environment}
         self._arguments = list(arguments)
         self._prefix = list(prefix)
         self._log_path = log_path or data_dir.parent / f"{data_dir.name}.stderr"

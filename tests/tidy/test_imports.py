@@ -32,9 +32,20 @@ def packages_loaded_by(module: str) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("ocean_core.runtime.ingest_process", {"duckdb", "_duckdb", "textual"}),
+        ("ocean_core.runtime.ingest_process", {"duckdb", "_duckdb", "textual", "cryptography"}),
+        ("ocean_core.api.app", {"duckdb", "_duckdb", "textual", "cryptography"}),
         ("ocean_core.runtime.analytics_process", {"litestar", "uvicorn", "textual"}),
-        ("ocean_core.cli.main", {"duckdb", "_duckdb", "litestar", "numpy", "textual"}),
+        (
+            "ocean_core.cli.main",
+            {"duckdb", "_duckdb", "litestar", "numpy", "textual", "cryptography"},
+        ),
+        # What programs of others load: nothing of the server.
+        ("ocean_core", {"asyncio", "msgspec", "socket", "ssl"}),
+        (
+            "ocean_core.facade",
+            {"apsw", "asyncio", "click", "duckdb", "litestar", "numpy", "uvicorn"},
+        ),
+        ("ocean_core.cli.keys", {"apsw", "duckdb", "litestar", "numpy", "uvicorn", "cryptography"}),
         ("ocean_core.protocol", {"asyncio", "socket", "apsw", "sqlite3", "duckdb"}),
         ("ocean_core.model", {"asyncio", "socket", "apsw", "sqlite3", "duckdb"}),
     ],

@@ -1,41 +1,66 @@
-"""The Litestar application, and the thin layer around it that measures and knows slashes."""
+"""The Litestar application: routes, guard, errors, OpenAPI."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from typing import Final
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import BaseRoute
+from litestar.types import ControllerRouterHandler
 
 from ocean_core import __version__
+from ocean_core.api.access import require_access
 from ocean_core.api.controllers.analytics import AnalyticsController, SensorsController
+from ocean_core.api.controllers.audit import AuditController
+from ocean_core.api.controllers.billing import BillingController
+from ocean_core.api.controllers.groups import GroupsController
 from ocean_core.api.controllers.ingest import IngestController
+from ocean_core.api.controllers.keys import KeysController
+from ocean_core.api.controllers.metadata import MetadataController
+from ocean_core.api.controllers.profiles import ProfilesController
+from ocean_core.api.controllers.sensor_records import SensorRecordsController
+from ocean_core.api.controllers.sessions import SessionsController
 from ocean_core.api.controllers.state import StateController
-from ocean_core.api.guard import refuse_foreign_pages
+from ocean_core.api.controllers.users import UsersController
+from ocean_core.api.controllers.viewer import ViewerController
+from ocean_core.api.openapi import declare_access
 from ocean_core.api.problems import ErrorHandlers
 from ocean_core.api.services import Services
 from ocean_core.model.errors import OceanError
-from ocean_core.obs.clock import Clock
-from ocean_core.obs.metrics import MetricsRegistry
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 
 ROUTE_HANDLERS: Final = (
     IngestController,
+    GroupsController,
     AnalyticsController,
     SensorsController,
+    SensorRecordsController,
+    UsersController,
+    BillingController,
+    SessionsController,
+    MetadataController,
+    ProfilesController,
+    KeysController,
+    AuditController,
     StateController,
+    ViewerController,
 )
+declare_access(ROUTE_HANDLERS)
+
+
+class _DocumentRouter(Router):
+    """The address of the OpenAPI document, without the pages that Litestar adds below it."""
+
+    def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
+        if isinstance(value, HTTPRouteHandler) and value.paths != {"/"}:
+            return []
+        return super().register(value)
 
 
 def create_app(services: Services) -> Litestar:
@@ -49,11 +74,29 @@ def create_app(services: Services) -> Litestar:
             HTTPException: handlers.http,
             Exception: handlers.unexpected,
         },
-        before_request=refuse_foreign_pages,
+        before_request=require_access,
+        # A route that forgets to say whom it lets in lets in administrators only.
+        opt={"access": "admin"},
         openapi_config=OpenAPIConfig(
             title="Clisonix Ocean Core",
             version=__version__,
             path="/api/ocean/openapi.json",
+            openapi_router=_DocumentRouter(
+                "/api/ocean/openapi.json",
+                route_handlers=[],
+                include_in_schema=False,
+                opt={"access": "public"},
+            ),
+            components=Components(
+                security_schemes={
+                    "bearer": SecurityScheme(
+                        type="http",
+                        scheme="bearer",
+                        description="An access key or the token of a session. Programs on the box "
+                        "itself need none, unless access.trust_loopback is false.",
+                    )
+                }
+            ),
             render_plugins=[JsonRenderPlugin(path="/")],
         ),
         # Bodies are limited by api.body, which also counts chunked ones and answers in our words.
@@ -63,45 +106,3 @@ def create_app(services: Services) -> Litestar:
         logging_config=None,
         debug=False,
     )
-
-
-class Front:
-    """The ASGI callable that the server talks to."""
-
-    def __init__(self, app: Litestar, metrics: MetricsRegistry, clock: Clock) -> None:
-        self._app: Any = app
-        self._metrics = metrics
-        self._clock = clock
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; count it and its duration by route."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        raw_path: bytes = scope.get("raw_path") or b""
-        if b"%2f" in raw_path or b"%2F" in raw_path:
-            _keep_encoded_slashes(scope, raw_path)
-        started = self._clock.monotonic()
-        status = 500
-
-        async def counting_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, counting_send)
-        finally:
-            template = scope.get("path_template") or "other"
-            route = f"{scope['method']} {template}" if template != "other" else template
-            self._metrics.add("ocean_requests_total", 1, route, str(status))
-            self._metrics.histogram("ocean_request_duration_seconds", route).observe(
-                self._clock.monotonic() - started
-            )
-
-
-def _keep_encoded_slashes(scope: Scope, raw_path: bytes) -> None:
-    """Let ``a%2Fb`` be one path segment: MQTT-like sensor names have slashes."""
-    path = unquote_to_bytes(raw_path.replace(b"%2f", b"%1f").replace(b"%2F", b"%1f"))
-    scope["path"] = path.decode("utf-8", "replace")

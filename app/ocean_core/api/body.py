@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ocean_core.api.services import AnyRequest, BodyBudget, Services
+from ocean_core.api.access import origin_of
+from ocean_core.api.services import AnyRequest, Services
 from ocean_core.model import limits
 from ocean_core.model.errors import (
     BodyTooLargeError,
@@ -36,7 +37,7 @@ async def json_body(request: AnyRequest, services: Services) -> AsyncIterator[by
     try:
         yield await reading.whole(int(declared) if declared and declared.isdigit() else None)
     finally:
-        services.bodies.release(reading.reserved)
+        reading.release()
 
 
 class _Reading:
@@ -46,9 +47,11 @@ class _Reading:
         self._request = request
         self._limit = services.server.body_bytes_max
         self._timeout_s = services.server.request_timeout_s
-        self._budget: BodyBudget = services.bodies
+        self._budget = services.bodies
+        origin = origin_of(request)
+        self._source = origin.principal.id or origin.address
         self._size = 0
-        self.reserved = 0
+        self._reserved = 0
 
     async def whole(self, declared: int | None) -> bytes:
         """Return the body; ``declared`` is the size the client has announced."""
@@ -106,13 +109,18 @@ class _Reading:
         )
 
     def _reserve(self, size: int) -> None:
-        if size > limits.BODY_BYTES_COUNTED_FROM and size > self.reserved:
-            if not self._budget.reserve(size - self.reserved):
+        if size > limits.BODY_BYTES_COUNTED_FROM and size > self._reserved:
+            if not self._budget.reserve(self._source, size - self._reserved):
                 raise BufferFullError(
                     "the request bodies being read hold as much memory as they may",
                     retry_after_s=1,
                 )
-            self.reserved = size
+            self._reserved = size
+
+    def release(self) -> None:
+        """Give back the share of the common budget."""
+        if self._reserved:
+            self._budget.release(self._source, self._reserved)
 
 
 def check_json_type(content_type: str | None) -> None:

@@ -2,56 +2,106 @@
 
 A browser on this machine would carry any page's requests to 127.0.0.1. Two things give such a
 request away: it names another origin, or, if the page's own name was pointed at 127.0.0.1, it asks
-for a host that is not this one. Programs send neither.
+for a host that is not this one. Programs send neither. Where a key is demanded, the name asked for
+does not matter: no page of another site can add the key.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-from functools import lru_cache
+from collections.abc import Iterable
+from typing import Final
 from urllib.parse import urlsplit
 
-from ocean_core.api.services import AnyRequest
 from ocean_core.model.errors import FieldProblem, OriginError
 
-_UNCHANGING = frozenset({"GET", "HEAD", "OPTIONS"})
+_UNCHANGING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_REMEMBERED_MAX: Final = 256
+FORWARDING: Final = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-original-host",
+        b"x-real-ip",
+        b"cf-connecting-ip",
+        b"true-client-ip",
+    }
+)
+"""Headers that a proxy adds: whoever asks through one is not this machine."""
 
 
-def refuse_foreign_pages(request: AnyRequest) -> None:
-    """Raise OriginError for a request that a page of another site has sent."""
-    headers = request.headers
-    host = headers.get("host")
-    if host and not is_own_host(host):
-        raise _refusal("Host", host)
-    if request.method in _UNCHANGING:
-        return
-    origin = headers.get("origin")
-    if origin is not None and not is_own_host(urlsplit(origin).netloc):
-        raise _refusal("Origin", origin)
-    if headers.get("sec-fetch-site") == "cross-site":
-        raise _refusal("Sec-Fetch-Site", "cross-site")
+class HostNames:
+    """The names under which this box may be asked."""
 
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        """Know the machine's names, and ``allowed`` ones beside them."""
+        machine = socket.gethostname().lower().rstrip(".")
+        short = machine.partition(".")[0]
+        # How a machine is found without a name server (multicast DNS).
+        names = {"localhost", machine, short, f"{short}.local"}
+        names.update(_name_of(host) for host in allowed)
+        self._names = frozenset(names - {""})
+        self._known: dict[str, bool] = {}
 
-@lru_cache(maxsize=256)
-def is_own_host(host: str) -> bool:
-    """Return whether a name, with or without port, is an address literal or this machine's name.
+    def is_own(self, host: str) -> bool:
+        """Return whether a name, with or without port, stands for this box.
 
-    An address literal cannot have been pointed here by somebody else's name server.
-    """
-    try:
-        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return False
-    if name == "localhost" or name.endswith(".localhost"):
+        An address literal cannot have been pointed here by somebody else's name server.
+        """
+        known = self._known.get(host)
+        if known is None:
+            if len(self._known) >= _REMEMBERED_MAX:
+                self._known.clear()
+            known = self._known[host] = self._looks_own(_name_of(host))
+        return known
+
+    def _looks_own(self, name: str) -> bool:
+        if name in self._names or name.endswith(".localhost"):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
         return True
-    if name and name == socket.gethostname().lower():
-        return True
+
+    def check(
+        self, method: str, *, host: str | None, origin: str | None, fetch_site: str | None,
+        any_host: bool,
+    ) -> None:  # fmt: skip
+        """Raise OriginError for a request that a page of another site has sent.
+
+        ``any_host``: the name asked for does not matter, because a key is demanded anyway.
+        """
+        if host is not None and not any_host and not self.is_own(host):
+            raise _refusal("Host", host)
+        if method in _UNCHANGING:
+            return
+        if origin is not None and not self._is_same(origin, host):
+            raise _refusal("Origin", origin)
+        if fetch_site == "cross-site":
+            raise _refusal("Sec-Fetch-Site", "cross-site")
+
+    def _is_same(self, origin: str, host: str | None) -> bool:
+        try:
+            place = urlsplit(origin).netloc
+        except ValueError:
+            return False
+        return bool(place) and (place == host or self.is_own(place))
+
+
+def _name_of(host: str) -> str:
     try:
-        ipaddress.ip_address(name)
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".").lower()
     except ValueError:
-        return False
-    return True
+        return ""
 
 
 def _refusal(header: str, found: str) -> OriginError:

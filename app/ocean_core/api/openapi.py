@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from litestar import Controller
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
     Example,
@@ -159,18 +163,21 @@ COMPARE_OPERATION: Final = operation(
 
 _WHY: Final = {
     400: "The request is not valid.",
-    403: "Pages of other sites may not ask.",
-    404: "Unknown sensor.",
+    401: "No valid key or session was given.",
+    402: "There are not enough credits.",
+    403: "The key does not allow this, or a page of another site asks.",
+    404: "There is nothing of this name.",
     405: "The method is not allowed here.",
     408: "The body came too slowly.",
+    409: "It exists already.",
     413: "The body is too large.",
     415: "The content type is not supported.",
-    422: "A reading is not valid, or the Idempotency-Key was used for another body.",
+    422: "A field is not valid, or the Idempotency-Key was used for another body.",
     429: "Too much is waiting; Retry-After says when to come again.",
     500: "A fault of our own.",
     503: "Not possible at the moment; Retry-After says when to come again.",
     504: "The query took too long.",
-    507: "The disk is full; Retry-After says when to come again.",
+    507: "The disk is full (Retry-After says when to come again), or there are too many of these.",
 }
 
 
@@ -191,6 +198,33 @@ def answers(container: type[Any], *statuses: int) -> dict[int, ResponseSpec]:
     """Return the declaration of the good answer together with those of problems."""
     good = ResponseSpec(data_container=container, description="Done.", generate_examples=False)
     return {200: good, **problems(*sorted({403, *statuses}))}
+
+
+_NEEDS: Final = {
+    "public": "",
+    "self": "Needs a session, for what belongs to its user, or a key.",
+    "ingest": "Needs a key with the scope `ingest`.",
+    "read": "Needs a key with the scope `read`, or a session.",
+    "admin": "Needs a key with the scope `admin`.",
+}
+
+
+def declare_access(controllers: Iterable[type[Controller]]) -> None:
+    """Let the document say of each route what its ``opt={"access": ...}`` demands.
+
+    Security, the refusals for want of a key (401, 403) or for haste (429), and a sentence.
+    """
+    for controller in controllers:
+        for handler in vars(controller).values():
+            if not isinstance(handler, HTTPRouteHandler):
+                continue
+            access = handler.opt["access"]
+            may_be = (401, 403, 429) if access != "public" else (401, 429)
+            handler.responses = {**problems(*may_be), **(handler.responses or {})}
+            handler.security = [{}] if access == "public" else [{"bearer": []}, {}]
+            if _NEEDS[access]:
+                told = inspect.cleandoc(handler.fn.__doc__ or "")
+                handler.description = f"{told}\n\n{_NEEDS[access]}"
 
 
 INGEST_PROBLEMS: Final = (400, 408, 413, 415, 422, 429, 503, 507)

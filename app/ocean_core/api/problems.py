@@ -26,12 +26,15 @@ STATUS: Final[dict[type[OceanError], int]] = {
     errors.IdempotencyKeyError: 400,
     errors.SeriesQuotaError: 422,
     errors.RequestTimeoutError: 408,
+    errors.InvalidInputError: 422,
     errors.BufferFullError: 429,
     errors.BufferUnavailableError: 503,
     errors.ConnectionsFullError: 503,
     errors.DiskFullError: 507,
     errors.StoreIOError: 503,
     errors.StoreCorruptError: 503,
+    errors.StoreBusyError: 429,
+    errors.StoreUnavailableError: 503,
     errors.QueryError: 400,
     errors.UnknownSensorError: 404,
     errors.MetricChoiceError: 400,
@@ -43,6 +46,20 @@ STATUS: Final[dict[type[OceanError], int]] = {
     errors.MethodError: 405,
     errors.RequestError: 400,
     errors.OriginError: 403,
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    errors.RateLimitError: 429,
+    errors.CredentialsError: 401,
+    errors.LoginBackoffError: 429,
+    errors.PasswordsBusyError: 429,
+    errors.PlainHttpError: 400,
+    errors.UnknownUserError: 404,
+    errors.ConflictError: 409,
+    errors.UserDisabledError: 403,
+    errors.CreditsError: 402,
+    errors.UnknownRecordError: 404,
+    errors.SessionError: 401,
+    errors.RecordsFullError: 507,
     errors.InternalError: 500,
 }
 """HTTP status of each error that can reach a client."""
@@ -81,6 +98,8 @@ def response_of(error: OceanError) -> Response[bytes]:
     headers: dict[str, str] = {}
     if error.transient or error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s or _RETRY_BY_DEFAULT_S)
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="ocean"'
     if problem.status in (408, 413):
         # The rest of the body is not going to be read.
         headers["Connection"] = "close"

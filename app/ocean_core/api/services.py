@@ -8,14 +8,23 @@ from typing import Any, Final, cast
 from litestar import Request
 
 from ocean_core.config.settings import ServerSettings
-from ocean_core.model import limits
 from ocean_core.model.errors import FieldProblem, RequestError
 from ocean_core.obs.clock import Clock
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.service.accounts.audit import AuditService
+from ocean_core.service.accounts.billing import BillingService
+from ocean_core.service.accounts.keys import KeyService
+from ocean_core.service.accounts.metadata import MetadataService
+from ocean_core.service.accounts.profiles import ProfileService
+from ocean_core.service.accounts.sensors import SensorRecords
+from ocean_core.service.accounts.sessions import SessionService
+from ocean_core.service.accounts.users import UserService
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink
+from ocean_core.service.groups import GroupService
 from ocean_core.service.ingest import IngestService
+from ocean_core.service.rates import FairShare
 from ocean_core.service.state import StateService
 
 SLASH_STAND_IN: Final = "\x1f"
@@ -26,25 +35,7 @@ _TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
 AnyRequest = Request[Any, Any, Any]
 
 
-class BodyBudget:
-    """Memory that all large request bodies being read or decoded may hold together."""
-
-    def __init__(self, bytes_max: int = limits.BODIES_BYTES_MAX) -> None:
-        self._left = bytes_max
-
-    def reserve(self, size: int) -> bool:
-        """Take ``size`` bytes, or return False and take nothing."""
-        if size > self._left:
-            return False
-        self._left -= size
-        return True
-
-    def release(self, size: int) -> None:
-        """Give back what was reserved."""
-        self._left += size
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Services:
     """Everything the routes need, made by the composition root."""
 
@@ -56,7 +47,17 @@ class Services:
     log: EventLog
     clock: Clock
     server: ServerSettings
-    bodies: BodyBudget
+    bodies: FairShare
+    """Memory that all large request bodies being read or decoded may hold together."""
+    groups: GroupService
+    metadata: MetadataService
+    profiles: ProfileService
+    sensors: SensorRecords
+    keys: KeyService
+    audit: AuditService
+    users: UserService
+    billing: BillingService
+    sessions: SessionService
 
 
 def services_of(request: AnyRequest) -> Services:

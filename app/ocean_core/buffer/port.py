@@ -6,12 +6,13 @@ the embedded journal; a Redis server will be another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from ocean_core.model.block import Block
-from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
+from ocean_core.model.receipt import IdempotencyKey, Intake, Owner, Receipt
 
 
 class BufferState(StrEnum):
@@ -50,6 +51,50 @@ class BlockBatch:
     damaged: list[IdRange] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class UsageCounts:
+    """Readings and events stored for a user since ever, and how many of them cost credits."""
+
+    stored: int = 0
+    charged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """How many different ids of a request were marked now, and how many had been before."""
+
+    newly: int
+    already: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """How far a consumer group is. It has acknowledged every kept id up to ``cursor``.
+
+    ``ahead`` counts acknowledged ids beyond the cursor, ``pending`` those not acknowledged,
+    ``evicted`` those that were deleted before the group acknowledged them.
+    """
+
+    name: str
+    cursor: int
+    ahead: int
+    pending: int
+    evicted: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """One stored row: a reading with its ``value``, or an event with its ``payload``."""
+
+    id: int
+    sensor_id: str
+    metric: str
+    timestamp_us: int
+    quality: int
+    value: float | None = None
+    payload: bytes | None = None
+
+
 class IngestBuffer(Protocol):
     """The writing side, used from the event loop."""
 
@@ -68,10 +113,16 @@ class IngestBuffer(Protocol):
         """Wall-clock time of the newest stored arrival, 0 if nothing is stored."""
         ...
 
-    async def append(self, intake: Intake, idempotency: IdempotencyKey | None = None) -> Receipt:
+    async def append(
+        self,
+        intake: Intake,
+        idempotency: IdempotencyKey | None = None,
+        owner: Owner | None = None,
+    ) -> Receipt:
         """Make a request durable and return its receipt.
 
-        A repeat of an idempotency key returns the first receipt with ``duplicate`` set. Raises
+        With an ``owner`` the rows count for that user, durably together with the rows. A repeat of
+        an idempotency key returns the first receipt with ``duplicate`` set and counts nothing. Raises
         BufferFullError, BufferUnavailableError, DiskFullError, StoreIOError or
         IdempotencyMismatchError; after any of them nothing of the request is acknowledged.
         """
@@ -82,6 +133,52 @@ class IngestBuffer(Protocol):
 
         Raises IdempotencyMismatchError if the key was used with another digest.
         """
+        ...
+
+
+class UsageCounters(Protocol):
+    """What the buffer counts for users; from memory, for the event loop."""
+
+    def usage_of(self, user_id: str) -> UsageCounts:
+        """Return the durable counts of a user, zeros for one without any.
+
+        They only grow, except after damage: then they may be lower, at worst begin at 0 again.
+        """
+        ...
+
+    def counted_users(self) -> tuple[str, ...]:
+        """Return the users with counts, in no order."""
+        ...
+
+
+class ConsumerGroups(Protocol):
+    """Who has read what: each group has a mark of its own. Used from the event loop."""
+
+    async def acknowledge(self, group: str, ids: Sequence[int]) -> Acknowledged:
+        """Mark ids as read by a group; durable when it returns. Makes the group if it is new.
+
+        Ids in any order. Raises InvalidInputError for a bad name or an id that was not given out,
+        RecordsFullError for one group, or one gap in what a group has acknowledged, too many;
+        BufferFullError, BufferUnavailableError, DiskFullError, StoreIOError. Nothing is marked
+        then, except that after one of the last three it may be: repeat it.
+        """
+        ...
+
+    async def read_unacknowledged(self, group: str, limit: int) -> list[StoredRow]:
+        """Return the oldest rows that a group has not acknowledged; changes nothing.
+
+        At most ``limit`` rows, fewer when they are large. Empty only if there are none. A group
+        that does not exist starts at the first kept row. Raises InvalidInputError, BufferFullError,
+        BufferUnavailableError or StoreCorruptError.
+        """
+        ...
+
+    def groups(self) -> list[GroupState]:
+        """Return the groups by name; from memory."""
+        ...
+
+    async def forget_group(self, group: str) -> None:
+        """Delete a group and its marks; durable when it returns. Raises UnknownRecordError."""
         ...
 
 

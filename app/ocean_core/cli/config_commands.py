@@ -46,10 +46,13 @@ def show_command(config_file: Path | None, *, origin: bool, as_json: bool) -> No
 @config_option
 def check_command(config_file: Path | None) -> None:
     """Check file and environment; exit code 78 if something is wrong."""
-    from ocean_core.config.checks import check_listen_address
+    from ocean_core.obs.clock import SystemClock
+    from ocean_core.obs.log import EventLog
+    from ocean_core.runtime.listeners import prepare_tls
 
     loaded = settings_from(config_file)
-    check_listen_address(loaded.settings.server.host)
+    clock = SystemClock()
+    prepare_tls(loaded.settings, clock, EventLog(clock))
     changed = [name for name, origin in loaded.origin.items() if origin != "default"]
     click.echo(f"The configuration is valid; {len(changed)} settings differ from their default.")
 

@@ -1,4 +1,4 @@
-"""Entry point: `ocean serve`, `status`, `replay`, `config`, `version`."""
+"""Entry point: `ocean serve`, `status`, `replay`, `config`, `tls`, `version`, and more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ _COMMANDS: Final = {
     "status": ("ocean_core.cli.status", "status_command"),
     "replay": ("ocean_core.cli.replay", "replay_command"),
     "config": ("ocean_core.cli.config_commands", "config_group"),
+    "tls": ("ocean_core.cli.tls_commands", "tls_group"),
+    "keys": ("ocean_core.cli.keys", "keys_group"),
+    "sensors": ("ocean_core.cli.sensors", "sensors_group"),
+    "users": ("ocean_core.cli.users", "users_group"),
+    "audit": ("ocean_core.cli.records", "audit_command"),
+    "ledger": ("ocean_core.cli.records", "ledger_command"),
     "_analytics": ("ocean_core.cli.serve", "analytics_command"),
+    "_private": ("ocean_core.cli.private", "private_command"),
 }
 
 

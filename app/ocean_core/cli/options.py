@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from ocean_core.config import LoadedSettings, load_settings
+
+T = TypeVar("T")
 
 config_option = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings."
@@ -16,6 +22,51 @@ data_dir_option = click.option("--data-dir", type=str, help="Where everything is
 url_option = click.option(
     "--url", type=str, help="Address of a running server; default: that of the data directory."
 )
+
+key_file_option = click.option(
+    "--key-file", type=click.Path(path_type=Path),
+    help="File with the access key; default: the variable OCEAN_KEY, or what the data directory "
+    "has for its owner.",
+)  # fmt: skip
+cacert_option = click.option(
+    "--cacert", type=click.Path(path_type=Path),
+    help="PEM file with the certificate to trust when the address is https.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """What was typed about the server to talk to. ``cli.engine.opened`` makes an engine of it."""
+
+    url: str | None = None
+    data_dir: str | None = None
+    config_file: Path | None = None
+    key_file: Path | None = None
+    cacert: Path | None = None
+
+
+def connection_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command the options for reaching a server; it gets them as ``connection``."""
+
+    @url_option
+    @data_dir_option
+    @config_option
+    @key_file_option
+    @cacert_option
+    @functools.wraps(command)
+    def with_connection(
+        *,
+        url: str | None,
+        data_dir: str | None,
+        config_file: Path | None,
+        key_file: Path | None,
+        cacert: Path | None,
+        **others: object,
+    ) -> T:
+        connection = ConnectionOptions(url, data_dir, config_file, key_file, cacert)
+        return command(connection=connection, **others)
+
+    return with_connection
 
 
 def settings_from(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -14,16 +15,15 @@ from typing import Any, Final
 
 import click
 
-from ocean_core.cli.client import Client, refusal, server_url
-from ocean_core.cli.options import config_option, data_dir_option, settings_from, url_option
-from ocean_core.model.errors import CommandError, NotRunningError
+from ocean_core.cli.engine import source_of
+from ocean_core.cli.options import ConnectionOptions, connection_options
+from ocean_core.client.http import ApiClient, ServerSource
+from ocean_core.model.errors import CommandError, OceanError
 from ocean_core.obs.clock import SystemClock
 
 BATCH_ROWS: Final = 1000
 TIME_COLUMNS: Final = ("timestamp", "time", "ts", "datetime", "date")
 RETRY_FOR_S: Final = 60.0
-RETRY_EVERY_S: Final = 1.0
-_BUSY: Final = (429, 503, 507)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,7 @@ class Row:
 @click.option("--sensor", required=True, help="Sensor id to post the readings as.")
 @click.option("--speed", type=float, help="Times real time, by the gaps in the file; 60 = 1 h/min.")
 @click.option("--fast", is_flag=True, help="As fast as the server takes it (the default).")
-@url_option
-@data_dir_option
-@config_option
+@connection_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def replay_command(
     *,
@@ -57,9 +55,7 @@ def replay_command(
     sensor: str,
     speed: float | None,
     fast: bool,
-    url: str | None,
-    data_dir: str | None,
-    config_file: Path | None,
+    connection: ConnectionOptions,
     as_json: bool,
 ) -> None:
     """Post a recorded series from a CSV file.
@@ -72,11 +68,13 @@ def replay_command(
     if speed is not None and (fast or speed <= 0):
         raise click.UsageError("--speed takes a number above 0 and does not go with --fast")
     rows = read_rows(file)
-    settings = settings_from(config_file, {"data.dir": data_dir}).settings
-    sender = _Sender(server_url(url, settings.data.dir), sensor, series_digest(file, sensor))
-    with click.progressbar(
-        length=len(rows), label=f"replaying {len(rows):,} rows", hidden=as_json
-    ) as bar:
+    sender = _Sender(source_of(connection, may_start=False), sensor, series_digest(file, sensor))
+    with (
+        contextlib.closing(sender),
+        click.progressbar(
+            length=len(rows), label=f"replaying {len(rows):,} rows", hidden=as_json
+        ) as bar,
+    ):
         for group in _groups(rows, speed):
             sender.post(group)
             bar.update(len(group))
@@ -164,51 +162,42 @@ def _groups(rows: list[Row], speed: float | None) -> Iterator[list[Row]]:
 
 
 class _Sender:
-    """Posts groups of rows and sends again what was not acknowledged."""
+    """Posts groups of rows; what was not acknowledged is sent again."""
 
-    def __init__(self, url: str, sensor: str, series_digest: str) -> None:
-        self._client = Client(url)
+    def __init__(self, source: ServerSource, sensor: str, series_digest: str) -> None:
+        self._api = ApiClient(
+            source, timeout_s=RETRY_FOR_S, clock=SystemClock(), pause=time.sleep, tell=_tell
+        )
         self._sensor = sensor
         self._series_digest = series_digest
-        self._clock = SystemClock()
-        self._has_met_server = False
         self.stored = 0
         self.stored_before = 0
 
     def post(self, rows: list[Row]) -> None:
         """Have the rows acknowledged.
 
-        Raises CommandError when the server refuses, NotRunningError when it is not there at the
+        Raises the server's error when it refuses, NotRunningError when it is not there at the
         first contact, or stays away.
         """
-        body = json.dumps([row.item(self._sensor) for row in rows]).encode()
-        headers = {
-            "Content-Type": "application/json",
-            "Idempotency-Key": f"replay-{self._series_digest}-{rows[0].line}-{len(rows)}",
-        }
+        answer = self._api.call(
+            "POST",
+            "/api/ocean/telemetry/batch",
+            body=[row.item(self._sensor) for row in rows],
+            idempotency_key=f"replay-{self._series_digest}-{rows[0].line}-{len(rows)}",
+        )
         readings = sum(len(row.values) for row in rows)
-        give_up = self._clock.monotonic() + RETRY_FOR_S
-        while True:
-            try:
-                status, _, answer = self._client.request(
-                    "POST", "/api/ocean/telemetry/batch", body, headers
-                )
-                self._has_met_server = True
-                if status == 200:
-                    if answer.get("duplicate"):
-                        self.stored_before += readings
-                    else:
-                        self.stored += readings
-                    return
-                if status not in _BUSY or self._clock.monotonic() > give_up:
-                    raise refusal(status, answer)
-                reason = f"the server answers {status}"
-            except NotRunningError:
-                if not self._has_met_server or self._clock.monotonic() > give_up:
-                    raise
-                reason = "the server does not answer"
-            click.echo(f"\n{reason}; trying again (Ctrl-C ends this)", err=True)
-            time.sleep(RETRY_EVERY_S)
+        if answer.get("duplicate"):
+            self.stored_before += readings
+        else:
+            self.stored += readings
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._api.close()
+
+
+def _tell(failure: OceanError) -> None:
+    click.echo(f"\n{failure.detail}; trying again (Ctrl-C ends this)", err=True)
 
 
 def series_digest(file: Path, sensor: str) -> str:

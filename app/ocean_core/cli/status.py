@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ocean_core.cli.client import Client, server_url
-from ocean_core.cli.options import config_option, data_dir_option, settings_from, url_option
+from ocean_core.cli.engine import opened
+from ocean_core.cli.options import ConnectionOptions, connection_options
 
 
 @click.command("status")
-@url_option
-@data_dir_option
-@config_option
+@connection_options
 @click.option("--json", "as_json", is_flag=True, help="Print the snapshot as JSON.")
-def status_command(
-    url: str | None, data_dir: str | None, config_file: Path | None, *, as_json: bool
-) -> None:
+def status_command(*, connection: ConnectionOptions, as_json: bool) -> None:
     """Say how a running server is."""
-    settings = settings_from(config_file, {"data.dir": data_dir}).settings
-    status = Client(server_url(url, settings.data.dir)).get("/api/ocean/status")
+    with opened(connection, may_start=False) as engine:
+        status = engine.status()
     click.echo(json.dumps(status, indent=2) if as_json else "\n".join(status_lines(status)))
 
 

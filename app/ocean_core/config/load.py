@@ -15,7 +15,7 @@ from ocean_core.model.errors import ConfigError, FieldProblem, UnknownSettingErr
 
 CONFIG_VARIABLE = "OCEAN_CONFIG"
 # Variables of the same prefix that are no settings.
-_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "OCEAN_FAULT", "OCEAN_REQUIRE_TOOLS"})
+_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "OCEAN_FAULT", "OCEAN_KEY", "OCEAN_REQUIRE_TOOLS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,9 @@ def _unknown(name: str, infos: Mapping[str, SettingInfo], where: str) -> Unknown
 
 
 def _checked(info: SettingInfo, value: object, where: str, *, strict: bool = False) -> object:
+    if info.type_text == "list of text" and isinstance(value, str) and not strict:
+        # The environment and flags have no lists: names are separated by commas.
+        value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         return msgspec.convert(value, info.annotation, strict=strict)
     except msgspec.ValidationError as error:

@@ -17,7 +17,12 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How clients reach the box."""
 
     host: Annotated[
-        str, Meta(min_length=1, description="Address to listen on; loopback only until keys exist.")
+        str,
+        Meta(
+            min_length=1,
+            description="Address to listen on. Beyond loopback, keys are demanded and the section "
+            "network applies; to keep local sensors apart, set network.host instead.",
+        ),
     ] = "127.0.0.1"
     port: Annotated[
         int, Meta(ge=0, le=65535, description="TCP port for HTTP; 0 takes any free one.")
@@ -44,6 +49,87 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_alive_s: Annotated[
         int, Meta(ge=1, le=3600, description="Seconds an idle HTTP connection is kept open.")
     ] = 75
+
+
+class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A second listener, for other machines. Every request to it needs a key."""
+
+    host: Annotated[
+        str,
+        Meta(description="Address to listen on for other machines, 0.0.0.0 for all; empty: none."),
+    ] = ""
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="TCP port for other machines; 0 takes any free one.")
+    ] = 8443
+    tls_cert: Annotated[
+        str,
+        Meta(
+            description="PEM file with the certificate; empty: tls/cert.pem in the data directory."
+        ),
+    ] = ""
+    tls_key: Annotated[
+        str,
+        Meta(description="PEM file with its key; empty: tls/key.pem in the data directory."),
+    ] = ""
+    allow_plain: Annotated[
+        bool,
+        Meta(
+            description="Listen without TLS if there is no certificate; keys then cross the "
+            "network in the clear."
+        ),
+    ] = False
+    connections_per_address_max: Annotated[
+        int,
+        Meta(ge=1, le=65536, description="Open HTTP connections from one other machine."),
+    ] = 64
+
+
+class AccessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may do what."""
+
+    trust_loopback: Annotated[
+        bool,
+        Meta(description="Programs on this machine may do everything without a key."),
+    ] = True
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="Further names of this box that clients may use in the Host header."),
+    ] = ()
+    requests_per_address_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Requests per second from one other machine; 0: no limit.",
+        ),
+    ] = 2_000
+    session_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=720,
+            description="Hours a session lives without being used; each use renews it, "
+            "for 30 days at most.",
+        ),
+    ] = 24
+
+
+class BillingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Accounts of users."""
+
+    enforce: Annotated[
+        bool,
+        Meta(
+            description="Each reading stored under a user's key costs one credit; "
+            "without credits it is refused (402)."
+        ),
+    ] = False
+    initial_credits: Annotated[
+        int, Meta(ge=0, le=1_000_000_000, description="Credits a new user starts with.")
+    ] = 0
+    plan: Annotated[
+        str, Meta(min_length=1, max_length=64, description="Plan of a new user's account.")
+    ] = "free"
 
 
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +230,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings by section."""
 
     server: ServerSettings = ServerSettings()
+    network: NetworkSettings = NetworkSettings()
+    access: AccessSettings = AccessSettings()
+    billing: BillingSettings = BillingSettings()
     data: DataSettings = DataSettings()
     journal: JournalSettings = JournalSettings()
     ingest: IngestSettings = IngestSettings()
@@ -193,4 +282,8 @@ def _type_text(kind: msgspec.inspect.Type) -> str:
         return " or ".join(f'"{value}"' for value in kind.values)
     if isinstance(kind, msgspec.inspect.IntType):
         return f"whole number {kind.ge} to {kind.le}"
+    if isinstance(kind, msgspec.inspect.BoolType):
+        return "true or false"
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        return "list of text"
     return "text"

@@ -1,7 +1,7 @@
 """All errors an operator or client can meet: one root, stable codes, a hint for what to do next.
 
 Families by thousands: 1 configuration, 2 input, 3 buffer, 4 store, 5 query, 6 request routing and
-access, 7 lifecycle, 9 our own fault. Which HTTP status a code becomes is decided in
+access, 7 lifecycle, 8 accounts, 9 our own fault. Which HTTP status a code becomes is decided in
 ``api.problems`` alone. A class's docstring is its title.
 """
 
@@ -70,8 +70,18 @@ class ListenAddressError(ConfigError):
 
     code = "OC-1003"
     hint = (
-        "Use --host 127.0.0.1 (the default). To reach the box from elsewhere, tunnel: "
-        "ssh -L 8030:127.0.0.1:8030 user@gateway."
+        "To open the box to the network: `ocean tls self-signed`, `ocean keys create`, then "
+        "`ocean serve --network`. Or tunnel: ssh -L 8030:127.0.0.1:8030 user@gateway."
+    )
+
+
+class TlsError(ConfigError):
+    """The TLS certificate cannot be used."""
+
+    code = "OC-1004"
+    hint = (
+        "Name a PEM certificate and its key with network.tls_cert and network.tls_key, or make "
+        "them with `ocean tls self-signed`."
     )
 
 
@@ -144,6 +154,13 @@ class RequestTimeoutError(OceanError):
     transient = True
 
 
+class InvalidInputError(OceanError):
+    """The input is not valid."""
+
+    code = "OC-2009"
+    hint = "Correct the named field and send again; nothing was changed."
+
+
 # 3: buffer
 
 
@@ -205,6 +222,24 @@ class StoreVersionError(OceanError):
 
     code = "OC-4004"
     hint = "Start the newer executable, or use another --data-dir."
+
+
+class StoreBusyError(OceanError):
+    """Too many changes are waiting for the disk."""
+
+    code = "OC-4005"
+    hint = "Nothing of this request was done: send it again after Retry-After seconds."
+    transient = True
+
+
+class StoreUnavailableError(OceanError):
+    """The operational store cannot be used at the moment."""
+
+    code = "OC-4006"
+    hint = (
+        "Readings are taken as before; accounts come back by themselves. `ocean status` says why."
+    )
+    transient = True
 
 
 # 5: query
@@ -299,6 +334,63 @@ class OriginError(OceanError):
     )
 
 
+class UnauthenticatedError(OceanError):
+    """No valid key was given."""
+
+    code = "OC-6005"
+    hint = (
+        "Send Authorization: Bearer KEY; `ocean keys create` on the box makes one. "
+        "A key may have expired or been revoked: `ocean keys list`."
+    )
+
+
+class ForbiddenError(OceanError):
+    """The key does not allow this."""
+
+    code = "OC-6006"
+    hint = "Use a key with the scope or sensors named above; `ocean keys list` shows what each has."
+
+
+class RateLimitError(OceanError):
+    """Too much in too short a time."""
+
+    code = "OC-6007"
+    hint = (
+        "Send the same request again after Retry-After seconds; larger batches need fewer requests."
+    )
+    transient = True
+
+
+class CredentialsError(OceanError):
+    """User or password is wrong."""
+
+    code = "OC-6008"
+    hint = "Check both; an administrator can set a new password."
+
+
+class LoginBackoffError(OceanError):
+    """Too many failed attempts."""
+
+    code = "OC-6009"
+    hint = "Wait as long as Retry-After says; each further failure doubles the wait."
+    transient = True
+
+
+class PasswordsBusyError(OceanError):
+    """Too many passwords are being checked."""
+
+    code = "OC-6010"
+    hint = "Send the same request again after Retry-After seconds."
+    transient = True
+
+
+class PlainHttpError(OceanError):
+    """Plain HTTP was sent to a port that speaks HTTPS."""
+
+    code = "OC-6011"
+    hint = "Begin the address with https:// and let the client know the box's certificate."
+
+
 # 7: lifecycle
 
 
@@ -341,6 +433,58 @@ class StopTimeoutError(OceanError):
 
     code = "OC-7006"
     hint = "It was ended; acknowledged readings are safe. The next start reports an unclean stop."
+
+
+# 8: accounts
+
+
+class UnknownUserError(OceanError):
+    """There is no such user."""
+
+    code = "OC-8001"
+    hint = "GET /api/ocean/users lists the users."
+
+
+class ConflictError(OceanError):
+    """It exists already."""
+
+    code = "OC-8002"
+    hint = "Choose another value for the named field."
+
+
+class UserDisabledError(OceanError):
+    """The user is disabled."""
+
+    code = "OC-8003"
+    hint = 'PATCH /api/ocean/users/{id} with {"status": "active"} enables the user again.'
+
+
+class CreditsError(OceanError):
+    """There are not enough credits."""
+
+    code = "OC-8004"
+    hint = "POST /api/ocean/billing/{user_id}/add-credits adds some; nothing was stored or changed."
+
+
+class UnknownRecordError(OceanError):
+    """There is nothing stored under this name."""
+
+    code = "OC-8005"
+    hint = "The list at the address above it shows what is there."
+
+
+class SessionError(OceanError):
+    """The session token is not valid or has expired."""
+
+    code = "OC-8006"
+    hint = "Create a session with POST /api/ocean/sessions/create."
+
+
+class RecordsFullError(OceanError):
+    """No more of these can be stored."""
+
+    code = "OC-8007"
+    hint = "Delete what is not needed any more."
 
 
 # 9: our own fault

@@ -18,6 +18,13 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
     digest: bytes
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """Whose account rows count for; ``charged``: they cost credits, not only count as usage."""
+
+    user_id: str
+    charged: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """A decoded request: columns ready for the buffer, and what was refused.

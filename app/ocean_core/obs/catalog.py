@@ -36,6 +36,12 @@ METRICS: Final = (
     Metric("ocean_buffer_missing_readings", "gauge", "Acknowledged readings found missing."),
     Metric("ocean_buffer_idempotency_evicted_total", "counter", "Idempotency keys forgotten early."),
     Metric("ocean_buffer_ready", "gauge", "1 while readings can be acknowledged."),
+    Metric("ocean_accounts_commits_total", "counter", "Transactions of the operational store."),
+    Metric(
+        "ocean_accounts_commit_duration_seconds", "histogram",
+        "Time per transaction of the operational store, with all changes in it.",
+    ),
+    Metric("ocean_accounts_queue_commands", "gauge", "Changes waiting for the operational store."),
     Metric("ocean_pipeline_watermark_id", "gauge", "Id of the last reading in analytics."),
     Metric("ocean_pipeline_drains_total", "counter", "Mover transactions committed."),
     Metric("ocean_pipeline_moved_readings_total", "counter", "Readings moved into analytics."),

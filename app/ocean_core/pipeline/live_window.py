@@ -20,6 +20,7 @@ import numpy as np
 
 from ocean_core.model import limits
 from ocean_core.model.block import EVENT_METRIC, Float64Column, Int64Column, UInt8Column
+from ocean_core.pipeline.renaming import Reshaped
 from ocean_core.pipeline.ring import MINUTE_ROW, RECENT_ROW, Ring, Rows
 from ocean_core.pipeline.rollup import (
     HOUR_US,
@@ -31,7 +32,7 @@ from ocean_core.pipeline.rollup import (
     sort_into_runs,
 )
 from ocean_core.pipeline.totals import Totals, TotalsTable
-from ocean_core.pipeline.warm import load_warmth
+from ocean_core.pipeline.warm import Warmth, load_warmth
 from ocean_core.storage.analytics.batch import (
     EventColumns,
     MoveBatch,
@@ -50,7 +51,7 @@ _STATE_BYTES: Final = 400
 
 
 class SeriesState:
-    """One series with readings. The object stays the same for as long as the process runs."""
+    """One series with readings. The object stays the same until the sensor is renamed."""
 
     __slots__ = ("_window", "metric", "sensor_id", "series_id")
 
@@ -113,8 +114,8 @@ class LiveWindow:
         ring_rows: int = limits.LIVE_RING_ROWS,
     ) -> None:
         self.catalog: dict[str, dict[str, SeriesState]] = {}
-        """sensor_id -> metric -> state, of series with readings; grows only. To loop over it while
-        the mover runs take ``list(...)`` first."""
+        """sensor_id -> metric -> state, of series with readings. To loop over it while the
+        mover runs take ``list(...)`` first."""
         self.events: dict[str, EventState] = {}
         """sensor_id -> events of the sensor."""
         self._bytes_max = bytes_max
@@ -233,6 +234,70 @@ class LiveWindow:
             self._learn(batch.new_series, with_readings)
         if batch.events is not None:
             self._apply_events(batch.events)
+
+    def reshape(self, shape: Reshaped, warmth: Warmth) -> None:
+        """Take over what rules about names have done to the store; ``warmth`` is of what changed.
+
+        Rings of series that only have another name go on; those of others start anew.
+        """
+        moved = shape.gone | shape.changed | shape.renamed
+        with self._lock:
+            sensors = {self._names[number][0] for number in moved if number in self._names}
+            sensors |= {shape.series[number].name[0] for number in moved - shape.gone}
+            for number in shape.gone | shape.changed:
+                self._forget(number)
+            for number, totals in warmth.totals.items():
+                self._totals.put(number, totals)
+            states = {
+                state.series_id: state
+                for sensor_id in sensors
+                for state in self.catalog.get(sensor_id, {}).values()
+                if state.series_id not in shape.changed
+            }
+            events = {
+                known.series_id: (known.n, known.first_ts_us, known.last_ts_us)
+                for known in map(self.events.get, sensors)
+                if known is not None and known.series_id not in shape.changed
+            }
+            for sensor_id in sensors:
+                self._name_again(sensor_id, shape, states, events | warmth.events)
+
+    def _name_again(
+        self,
+        sensor_id: str,
+        shape: Reshaped,
+        states: dict[int, SeriesState],
+        events: dict[int, tuple[int, int, int]],
+    ) -> None:
+        """Set what a name stands for. Readers hold no lock, so each name changes at once."""
+        series: dict[str, SeriesState] = {}
+        happened: EventState | None = None
+        for entry in shape.of_sensor(sensor_id):
+            number, (_, metric) = entry.series_id, entry.name
+            self._names[number] = entry.name
+            state = states.get(number)
+            if state is None or state.sensor_id != sensor_id:
+                state = SeriesState(self, number, sensor_id, metric)
+            if metric != EVENT_METRIC or number in states:
+                series[metric] = state
+            if number in events:
+                happened = EventState(number, sensor_id, *events[number])
+        if series:
+            self.catalog[sensor_id] = series
+        else:
+            self.catalog.pop(sensor_id, None)
+        if happened is not None:
+            self.events[sensor_id] = happened
+        else:
+            self.events.pop(sensor_id, None)
+
+    def _forget(self, series_id: int) -> None:
+        rings = self._rings.pop(series_id, None)
+        if rings is not None:
+            self._ring_bytes -= rings.bytes
+        self._wanted.discard(series_id)
+        self._totals.clear(series_id)
+        self._names.pop(series_id, None)
 
     def _learn(self, series: Iterable[NewSeries], with_readings: set[int]) -> None:
         for entry in series:

@@ -8,13 +8,14 @@ journal then never hands out an id that analytics already holds.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ocean_core.buffer.port import BlockSource, IdRange
 from ocean_core.model.block import SeriesName
 from ocean_core.model.errors import OceanError
+from ocean_core.model.naming import NameRule, Names
 from ocean_core.obs.clock import Clock
 from ocean_core.obs.faults import NO_FAULTS, Faults
 from ocean_core.obs.log import EventLog
@@ -22,6 +23,7 @@ from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.pipeline.compaction import Compactor
 from ocean_core.pipeline.gather import Gathered, SeriesBook, gather
 from ocean_core.pipeline.live_window import LiveWindow
+from ocean_core.pipeline.rules import RuleKeeper, RulesMismatchError
 from ocean_core.pipeline.schedule import DrainSchedule, MoverSettings
 from ocean_core.storage.analytics.batch import NewSeries
 from ocean_core.storage.analytics.errors import DuckError, OutOfMemoryError, is_damage
@@ -63,12 +65,16 @@ class MoverCallbacks:
     After ``on_store_damaged`` (noted for the next start) and ``on_crash`` (anything unforeseen) the
     mover has ended, and its process should, too. ``on_series`` names what a transaction brought
     that was not in the store before. ``on_commit`` tells the watermark, first when it is prepared.
+    ``on_names`` comes with the rules about names that hold from now on; ``on_rules`` when all they
+    make vanish is gone, with the last rule's id and the count of rows for each rule that forgets.
     """
 
     on_commit: Callable[[int], None] = _ignore
     on_series: Callable[[list[SeriesName]], None] = _ignore
     on_damage: Callable[[list[IdRange]], None] = _ignore
     on_watermark_ahead: Callable[[int, int], None] = _ignore
+    on_names: Callable[[Names], None] = _ignore
+    on_rules: Callable[[int, dict[int, int]], None] = _ignore
     on_source_error: Callable[[Exception], None] = _ignore
     on_store_damaged: Callable[[str], None] = _ignore
     on_crash: Callable[[str], None] = _ignore
@@ -100,8 +106,12 @@ class Mover:
         settings: MoverSettings | None = None,
         rebuild_reason: str | None = None,
         series: Iterable[NewSeries] | None = None,
+        rules_wait_s: float | None = None,
     ) -> None:
-        """Take ``series``, all of the store's, if they were read already."""
+        """Take ``series``, all of the store's, if they were read already.
+
+        With ``rules_wait_s`` nothing is moved before ``set_rules`` was called, or that long.
+        """
         self._source = source
         self._store = store
         self._window = window
@@ -112,7 +122,10 @@ class Mover:
         self._faults = faults
         self._callbacks = callbacks or MoverCallbacks()
         self._settings = settings or MoverSettings()
-        self._book = SeriesBook(store.series() if series is None else series)
+        self._rules = RuleKeeper(store, window, clock=clock, log=log, wait_s=rules_wait_s)
+        self._rules_told_at: int | None = None
+        known = store.series() if series is None else series
+        self._book = SeriesBook(known, self._rules.names)
         self._compactor = Compactor(store, clock)
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
@@ -178,6 +191,17 @@ class Mover:
             self._wake_if_earlier(now)
             return self._schedule.due_in(now)
 
+    def set_rules(self, rules: Sequence[NameRule]) -> None:
+        """Have all rules about names followed, in their order; they replace those given before."""
+        with self._lock:
+            self._rules.offer(rules)
+            self._work.notify_all()
+
+    @property
+    def names(self) -> Names:
+        """The rules about names that hold."""
+        return self._rules.names
+
     def progress(self) -> Progress:
         """Return how far the mover is."""
         with self._lock:
@@ -185,7 +209,8 @@ class Mover:
             target = self._rebuild_target
             to_prepare = not self._prepared and self._rebuild_reason is not None
         rebuilding = to_prepare or watermark < target
-        return Progress(watermark, head, rebuilding, target, self._trouble)
+        trouble = self._trouble or self._rules.trouble
+        return Progress(watermark, head, rebuilding, target, trouble)
 
     def _wake_if_earlier(self, now: float) -> None:
         due = self._schedule.due_in(now)
@@ -250,17 +275,27 @@ class Mover:
     def _next_due(self, now: float) -> float | None:
         if not self._prepared:
             return self._retry_at - now
+        rules = self._rules.due_in(now)
+        if rules is not None:
+            return max(rules, self._retry_at - now)
         drain, compact = self._schedule.due_in(now), self._compactor.due_in()
         dues = [due for due in (drain, compact) if due is not None]
         return max(min(dues), self._retry_at - now) if dues else None
 
     def work_once(self) -> None:
-        """Drain if that is due, else do one step of compaction. The thread's step; tests call it."""
+        """Drain if that is due, else do one step of compaction. The thread's step; tests call it.
+
+        Before that come the rules about names: what is moved is moved as they say.
+        """
         with self._lock:
-            drain = self._schedule.due_in(self._clock.monotonic()) == 0
+            now = self._clock.monotonic()
+            drain = self._schedule.due_in(now) == 0
+            rules = self._rules.due_in(now) is not None
         try:
             if not self._prepared:
                 self.prepare()
+            elif rules:
+                self._follow_rules()
             elif drain:
                 self.drain_once()
             elif self._compactor.due_in() == 0:
@@ -275,6 +310,35 @@ class Mover:
             self._retry_s = 0.0
             self._trouble = ""
 
+    def _follow_rules(self) -> None:
+        """Follow the rules that were given. Raises DuckError or OceanError, nothing changed."""
+        with self._lock:
+            rules = self._rules.take(self._clock.monotonic())
+        if rules is None:
+            return
+        head = self._source.last_id()
+        try:
+            new = self._rules.follow(rules, self._book)
+        except RulesMismatchError as error:
+            raise _StoreLostError(str(error)) from error
+        if new:
+            self._callbacks.on_series(new)
+        self._callbacks.on_names(self._rules.names)
+        with self._lock:
+            self._rules.followed(rules)
+            # What is to vanish but was not moved yet is counted as it passes.
+            reach = min(self._rules.names.forgets_up_to, head)
+            self._rules_told_at = reach
+            self._schedule.grown(reach, self._clock.monotonic())
+            self._schedule.wanted(reach, urgent=True)
+        self._show(self._store.watermark())
+        self._tell_rules()
+
+    def _tell_rules(self) -> None:
+        if self._rules_told_at is not None and self._schedule.watermark >= self._rules_told_at:
+            self._rules_told_at = None
+            self._callbacks.on_rules(self._rules.names.last_rule, self._rules.counts)
+
     def drain_once(self) -> None:
         """Move one transaction's worth. Raises DuckError, OceanError or OSError, nothing moved."""
         started = self._clock.monotonic()
@@ -288,8 +352,9 @@ class Mover:
             self._nothing_there(told)
             return
         gathered = gather(
-            found.blocks, self._book, epoch=self._source.epoch, watermark=found.next_after_id
-        )
+            found.blocks, self._book, epoch=self._source.epoch, watermark=found.next_after_id,
+            forgotten=self._rules.counts if before < self._rules.names.forgets_up_to else None,
+        )  # fmt: skip
         self._commit(gathered)
         self._compactor.appended(_partials_in(gathered))
         with self._lock:
@@ -309,6 +374,8 @@ class Mover:
             self._book.rollback()
             raise
         self._book.commit()
+        if batch.forgotten is not None:
+            self._rules.count(dict(batch.forgotten))
         if new:
             self._callbacks.on_series(new)
         self._rows_max = self._settings.rows_per_drain_behind
@@ -322,6 +389,7 @@ class Mover:
         self._metrics.add("ocean_pipeline_moved_readings_total", rows)
         self._metrics.histogram("ocean_pipeline_drain_duration_seconds").observe(now - started)
         self._show(watermark)
+        self._tell_rules()
         if before < self._rebuild_target:
             if watermark < self._rebuild_target:
                 self._faults.hit("rebuild.half")
@@ -344,6 +412,7 @@ class Mover:
             reached = self._schedule.watermark
         self._callbacks.on_commit(reached)
         self._metrics.set("ocean_pipeline_watermark_id", reached)
+        self._tell_rules()
 
     # --- when something fails
 
@@ -355,10 +424,11 @@ class Mover:
         known = self._store.watermark()
         try:
             told = self._store.reread_watermark()
+            is_lost = told != known or self._rules.is_lost()
         except DuckError as second:
             damage = second if is_damage(second) else None
             raise _StoreLostError(reason, damage) from error
-        if told != known:
+        if is_lost:
             # The commit went through after all, but window and book do not know it.
             raise _StoreLostError(f"a commit ended without an answer: {reason}")
         if isinstance(error, OutOfMemoryError):

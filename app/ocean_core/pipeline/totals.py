@@ -74,6 +74,11 @@ class TotalsTable:
         """Memory of the table."""
         return self._rows.nbytes
 
+    def clear(self, series_id: int) -> None:
+        """Have a series without readings."""
+        if series_id < len(self._rows):
+            self._rows[series_id] = np.zeros((), dtype=_ROW)
+
     def put(self, series_id: int, totals: Totals) -> None:
         """Set a series' totals."""
         self._reserve(series_id)

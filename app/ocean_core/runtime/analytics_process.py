@@ -25,6 +25,7 @@ from ocean_core.config.settings import Settings
 from ocean_core.model import limits
 from ocean_core.model.block import SeriesName
 from ocean_core.model.errors import OceanError, StoreCorruptError
+from ocean_core.model.naming import NameRule, Names
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import SystemClock
 from ocean_core.obs.faults import Faults
@@ -46,6 +47,8 @@ from ocean_core.service.messages import (
     Message,
     Query,
     Report,
+    Rules,
+    RulesApplied,
     SeriesKnown,
     Stop,
     WatermarkAhead,
@@ -66,6 +69,8 @@ REBUILDING_FILE: Final = "analytics.rebuilding"
 QUERY_THREADS: Final = 2
 REPORT_MIN_S: Final = 0.5
 REPORT_MAX_S: Final = 10.0
+RULES_WAIT_S: Final = 10.0
+"""How long nothing is moved for want of the rules about names; then the last known ones hold."""
 EXIT_ORPHAN: Final = 1
 EXIT_DAMAGED: Final = 3
 EXIT_CRASHED: Final = 4
@@ -119,6 +124,7 @@ class AnalyticsProcess:
         self.is_stuck = False
         """Whether a query still runs after ``run`` has returned."""
         self._answering: Answering | None = None
+        self._rules: list[NameRule] | None = None
         # Damage found by the scrub is told like that of the mover.
         self._scrubber = Scrubber(
             lambda: JournalReader(data_dir / JOURNAL_FILE),
@@ -196,13 +202,16 @@ class AnalyticsProcess:
     ) -> int:
         store = self._store
         self._mover = self._make_mover(source, store, window, opened.rebuild_reason, series)
-        engine = QueryEngine(
+        if self._rules is not None:
+            self._mover.set_rules(self._rules)
+        self._engine = engine = QueryEngine(
             store,
             window,
             self._clock,
             self._settings.analytics.query_timeout_s,
             on_damage=lambda reason: self._on_loop(self._store_damaged, reason),
         )
+        engine.use_names(self._mover.names)
         self._answering = Answering(
             engine=engine,
             mover=self._mover,
@@ -213,6 +222,8 @@ class AnalyticsProcess:
             metrics=self._metrics,
             query_timeout_s=self._settings.analytics.query_timeout_s,
         )
+        if self._rules is not None and list(self._mover.names.rules) != self._rules:
+            self._answering.names_changing()
         reason = opened.rebuild_reason if opened.rebuild_reason not in (None, "new") else ""
         if reason:
             why = reason if reason in ("missing", "continued") else "unusable"
@@ -272,6 +283,8 @@ class AnalyticsProcess:
                 on_commit=lambda watermark: on_loop(self._moved, watermark),
                 on_series=lambda names: on_loop(self._tell_series, names),
                 on_damage=lambda ranges: on_loop(self._journal_blocks_damaged, ranges),
+                on_names=self._names_changed,
+                on_rules=lambda last, counts: on_loop(self._rules_applied, last, counts),
                 on_source_error=lambda error: on_loop(self._journal_unreadable, error),
                 on_store_damaged=lambda reason: on_loop(self._store_damaged, reason),
                 on_watermark_ahead=lambda first, last: on_loop(self._ahead, first, last),
@@ -283,6 +296,7 @@ class AnalyticsProcess:
             ),
             rebuild_reason=rebuild_reason,
             series=series,
+            rules_wait_s=RULES_WAIT_S,
         )
 
     def _on_loop(self, function: object, *arguments: object) -> None:
@@ -298,6 +312,11 @@ class AnalyticsProcess:
             case Head():
                 if self._answering is not None:
                     self._mover.notify(message.head_id)
+            case Rules():
+                self._rules = message.rules
+                if self._answering is not None:
+                    self._answering.names_changing()
+                    self._mover.set_rules(message.rules)
             case Stop():
                 self._ended.set()
             case _:
@@ -310,6 +329,19 @@ class AnalyticsProcess:
     def _moved(self, watermark: int) -> None:
         self._waiters.reached(watermark)
         self._changed.set()
+
+    def _rules_applied(self, up_to_rule: int, forgotten: dict[int, int]) -> None:
+        self._channel.send(RulesApplied(up_to_rule, forgotten))
+        self._changed.set()
+
+    def _names_changed(self, names: Names) -> None:
+        # In the mover's thread: answers must know before anybody is told that it is done.
+        self._engine.use_names(names)
+        self._on_loop(self._names_followed, names)
+
+    def _names_followed(self, names: Names) -> None:
+        if self._answering is not None and list(names.rules) == self._rules:
+            self._answering.names_settled()
 
     def _journal_blocks_damaged(self, ranges: list[IdRange]) -> None:
         self._channel.send(Damage([(found.first, found.last) for found in ranges]))

@@ -1,60 +1,53 @@
-"""uvicorn as a part of our process: our socket, our signals, no ticking while idle."""
+"""uvicorn as a part of our process: our sockets, our signals, no ticking while idle."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 
-from ocean_core.config.settings import ServerSettings
-from ocean_core.ingress.http_protocol import bounded_protocol
+from ocean_core.config.settings import Settings
+from ocean_core.ingress.admission import Admission
+from ocean_core.ingress.http_protocol import BoundedHttpProtocol, bounded_protocol
+from ocean_core.ingress.tls_server import HandshakeRules, TlsServer
 from ocean_core.model.errors import PortError
 from ocean_core.obs.clock import Clock
+from ocean_core.obs.log import EventLog
+from ocean_core.runtime.listeners import Listener
 
 _GRACE_S: Final = 10
 _BACKLOG: Final = 2048
 
 
-def bind_socket(settings: ServerSettings) -> socket.socket:
-    """Bind the listening socket, not yet listening.
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Whole HTTP answers to those who are not served at all."""
 
-    Raises PortError if the address cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((settings.host, settings.port))
-    except OSError as error:
-        sock.close()
-        raise PortError(f"{settings.host}:{settings.port}: {error.strerror or error}") from error
-    sock.set_inheritable(False)
-    return sock
-
-
-def socket_url(sock: socket.socket) -> str:
-    """Return the address a client on this machine uses."""
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    full: bytes
+    """There is no room."""
+    plain: bytes
+    """Plain HTTP came where TLS is spoken."""
 
 
 class HttpServer(uvicorn.Server):
-    """A uvicorn server that is started and stopped by its owner.
+    """A uvicorn server on several listeners, started and stopped by its owner.
 
-    uvicorn's own main loop wakes ten times a second to refresh the Date header, and its signal
-    handling raises SIGTERM again after a clean stop. Neither is wanted here.
+    uvicorn's own main loop wakes ten times a second to refresh the Date header, its signal handling
+    raises SIGTERM again after a clean stop, and it knows one TLS setting for all its sockets. None
+    of that is wanted here.
     """
 
     def __init__(
-        self, app: object, settings: ServerSettings, clock: Clock, *, refusal: bytes
+        self, app: object, settings: Settings, clock: Clock, log: EventLog, refusals: Refusals
     ) -> None:
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
-            http=bounded_protocol(settings, clock, refusal),
+            http=BoundedHttpProtocol,
             loop="none",
             interface="asgi3",
             lifespan="off",
@@ -64,19 +57,38 @@ class HttpServer(uvicorn.Server):
             date_header=False,
             proxy_headers=False,
             ws="none",
-            backlog=_BACKLOG,
-            timeout_keep_alive=settings.keep_alive_s,
+            timeout_keep_alive=settings.server.keep_alive_s,
             timeout_graceful_shutdown=_GRACE_S,
         )
         super().__init__(config)
+        self._settings = settings
         self._clock = clock
+        self._log = log
+        self._refusals = refusals
         self._dating: asyncio.Task[None] | None = None
 
-    async def open(self, sock: socket.socket) -> None:
-        """Listen and answer."""
+    async def open(self, listeners: Sequence[Listener]) -> None:
+        """Listen and answer.
+
+        Raises PortError if another program has begun to listen at one of the addresses.
+        """
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
-        await self.startup(sockets=[sock])
+        await self.lifespan.startup()
+        admission = Admission(
+            self._settings.server.connections_max,
+            self._settings.network.connections_per_address_max,
+            has_local_listener=any(listener.info.trusted for listener in listeners),
+        )
+        self.servers = []
+        try:
+            for listener in listeners:
+                self.servers.append(await self._add(listener, admission))
+        except BaseException:
+            for server in self.servers:
+                server.close()
+            raise
+        self.started = True
         self._dating = asyncio.get_running_loop().create_task(self._keep_date())
 
     async def close(self) -> None:
@@ -86,6 +98,34 @@ class HttpServer(uvicorn.Server):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._dating
         await self.shutdown()
+
+    async def _add(self, listener: Listener, admission: Admission) -> asyncio.Server:
+        try:
+            return await self._listen(listener, self._protocol_maker(listener, admission))
+        except OSError as error:
+            raise PortError(f"{listener.url}: {error.strerror or error}") from error
+
+    async def _listen(
+        self, listener: Listener, make: Callable[[], BoundedHttpProtocol]
+    ) -> asyncio.Server:
+        if listener.tls is None:
+            loop = asyncio.get_running_loop()
+            return await loop.create_server(make, sock=listener.socket, backlog=_BACKLOG)
+        rules = HandshakeRules(self._settings.server.request_timeout_s, self._refusals.plain)
+        server = TlsServer(listener.socket, make, listener.tls, rules, self._log)
+        server.start(_BACKLOG)
+        # uvicorn only closes it and waits for that.
+        return cast("asyncio.Server", server)
+
+    def _protocol_maker(
+        self, listener: Listener, admission: Admission
+    ) -> Callable[[], BoundedHttpProtocol]:
+        protocol = bounded_protocol(
+            self._settings.server, self._clock, self._refusals.full, listener.info, admission
+        )
+        return lambda: protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def _keep_date(self) -> None:
         while True:

@@ -11,8 +11,8 @@ import logging
 import os
 import shlex
 import signal
-import socket
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,22 +26,38 @@ from ocean_core import __version__
 from ocean_core.buffer.embedded import EmbeddedJournal
 from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.port import BufferState, IdRange
-from ocean_core.config.checks import check_listen_address
 from ocean_core.config.settings import Settings
-from ocean_core.model.errors import ConnectionsFullError, OceanError, StopTimeoutError
+from ocean_core.model import limits
+from ocean_core.model.errors import (
+    ConnectionsFullError,
+    OceanError,
+    PlainHttpError,
+    StopTimeoutError,
+)
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import Clock, SystemClock, iso_utc
 from ocean_core.obs.faults import Faults
 from ocean_core.obs.log import EventLog, LogBridge
 from ocean_core.obs.metrics import MetricsRegistry
-from ocean_core.runtime.http_server import HttpServer, bind_socket, socket_url
-from ocean_core.runtime.lock import InstanceLock, RunInfo, prepare_data_dir
+from ocean_core.runtime.accounts import Accounts
+from ocean_core.runtime.http_server import HttpServer, Refusals
+from ocean_core.runtime.listeners import (
+    Listener,
+    bind_listeners,
+    look_after,
+    prepare_tls,
+    run_info,
+    startup_lines,
+)
+from ocean_core.runtime.lock import InstanceLock, prepare_data_dir
 from ocean_core.runtime.process import die_with_parent, is_frozen
 from ocean_core.runtime.supervisor import Supervisor
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink, LinkHandlers
+from ocean_core.service.groups import GroupService
 from ocean_core.service.ingest import IngestService, SeriesQuota
 from ocean_core.service.messages import Hello, Report
+from ocean_core.service.rates import FairShare
 from ocean_core.service.state import BufferView, StateService
 
 JOURNAL_FILE: Final = "journal.db"
@@ -56,14 +72,14 @@ def serve(settings: Settings, *, clock: Clock | None = None) -> int:
 
     Raises ConfigError, DataDirError, AlreadyRunningError or PortError before anything is started.
     """
-    check_listen_address(settings.server.host)
     clock = clock if clock is not None else SystemClock()
     log = EventLog(clock, level=settings.log.level, as_json=settings.log.format == "json")
+    tls = prepare_tls(settings, clock, log)
     data_dir = prepare_data_dir(Path(settings.data.dir))
     lock = InstanceLock(data_dir)
     was_clean = lock.acquire()
     try:
-        sock = bind_socket(settings.server)
+        listeners = bind_listeners(settings, tls)
     except BaseException:
         # Nothing was touched: leave the marker of the run before as it is.
         lock.release(clean=False)
@@ -73,7 +89,7 @@ def serve(settings: Settings, *, clock: Clock | None = None) -> int:
     if is_frozen() and not die_with_parent(os.getppid(), signal.SIGTERM):
         return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(process.run(sock))
+        return runner.run(process.run(listeners))
 
 
 @dataclass
@@ -108,14 +124,25 @@ class IngestProcess:
         self._condition = _BufferCondition()
         self._stop = asyncio.Event()
         self._head_timer: asyncio.TimerHandle | None = None
-        self._quota = SeriesQuota(settings.ingest)
+        self._quota = SeriesQuota(settings.ingest, self._shown_name)
         self._analytics_stopped = True
         self._is_published = False
-        self._url = ""
+        self._listeners: Sequence[Listener] = ()
         self._noting: asyncio.Task[None] | None = None
         self._journal = self._make_journal()
         self._link = self._make_link()
         self._supervisor = self._make_supervisor()
+        self._accounts = Accounts(
+            settings,
+            data_dir,
+            clock=clock,
+            log=log,
+            metrics=self._metrics,
+            alarms=self._alarms,
+            journal=self._journal,
+            link=self._link,
+            was_clean=was_clean,
+        )
         self._state = StateService(
             settings=settings,
             data_dir=data_dir,
@@ -161,6 +188,8 @@ class IngestProcess:
                 watermark_ahead=self._watermark_ahead,
                 closed=self._hung_up,
             ),
+            # They are known once the operational store is open.
+            rules=None,
         )
 
     def _make_supervisor(self) -> Supervisor:
@@ -177,7 +206,7 @@ class IngestProcess:
             alarms=self._alarms,
         )  # fmt: skip
 
-    async def run(self, sock: socket.socket) -> int:
+    async def run(self, listeners: Sequence[Listener]) -> int:
         """Start, serve until asked to stop, stop; return the exit code.
 
         Raises StoreVersionError if the journal was written by a newer version.
@@ -186,14 +215,14 @@ class IngestProcess:
         logging.getLogger("uvicorn").addHandler(LogBridge(self._log, "api.server_message"))
         if not self._was_clean:
             self._log.warning("runtime.unclean_stop", data_dir=str(self._data_dir))
-        self._url = url = socket_url(sock)
-        self._publish(url)
+        self._listeners = listeners
+        self._publish()
         # What a start that fails leaves behind is what it found.
         clean = self._was_clean
         try:
             async with AsyncExitStack() as stop_in_reverse:
-                await self._start(sock, stop_in_reverse)
-                self._announce(url)
+                await self._start(stop_in_reverse)
+                self._announce()
                 await self._stop.wait()
                 self._log.info("runtime.stopping")
             clean = self._analytics_stopped
@@ -204,7 +233,7 @@ class IngestProcess:
         self._log.info("runtime.stopped")
         return 0
 
-    async def _start(self, sock: socket.socket, stop_in_reverse: AsyncExitStack) -> None:
+    async def _start(self, stop_in_reverse: AsyncExitStack) -> None:
         """Journal, analytics, HTTP; each with its end pushed for the stop.
 
         A journal that takes long, because it is being salvaged, does not keep the port shut:
@@ -215,15 +244,18 @@ class IngestProcess:
         opening = loop.create_task(self._journal.open())
         stop_in_reverse.push_async_callback(self._journal.close)
         await asyncio.wait({opening}, timeout=OPEN_JOURNAL_FIRST_S)
+        stop_in_reverse.push_async_callback(self._accounts.close)
         stop_in_reverse.push_async_callback(self._stop_analytics)
         if opening.done():
             await opening
+            await self._accounts.open()
             await self._supervisor.start()
         decoders = ThreadPoolExecutor(1, thread_name_prefix="decode")
         stop_in_reverse.callback(decoders.shutdown, wait=False, cancel_futures=True)
         server = self._make_server(decoders)
-        await server.open(sock)
+        await server.open(self._listeners)
         stop_in_reverse.push_async_callback(server.close)
+        await look_after(self._listeners, self._alarms)
         if not opening.done():
             await self._finish_opening(opening)
         self._show_missing()
@@ -236,6 +268,7 @@ class IngestProcess:
         stopping.cancel()
         if opening.done():
             await opening
+            await self._accounts.open()
             await self._supervisor.start()
 
     async def _stop_analytics(self) -> None:
@@ -243,9 +276,11 @@ class IngestProcess:
 
     def _make_server(self, decoders: ThreadPoolExecutor) -> HttpServer:
         # Litestar takes a fifth of a second to import: analytics start in the meantime.
-        from ocean_core.api.app import Front, create_app
+        from ocean_core.api.app import create_app
+        from ocean_core.api.front import Front
+        from ocean_core.api.guard import HostNames
         from ocean_core.api.problems import raw_response_of
-        from ocean_core.api.services import BodyBudget, Services
+        from ocean_core.api.services import Services
 
         server = self._settings.server
         self._ingest = IngestService(
@@ -254,6 +289,7 @@ class IngestProcess:
             self._metrics,
             self._alarms,
             self._quota,
+            self._accounts.policy,
             decoders,
             body_bytes_max=server.body_bytes_max,
         )
@@ -266,15 +302,32 @@ class IngestProcess:
             log=self._log,
             clock=self._clock,
             server=server,
-            bodies=BodyBudget(),
+            bodies=FairShare(limits.BODIES_BYTES_MAX),
+            groups=GroupService(self._journal, self._accounts.store, self._clock),
+            users=self._accounts.users,
+            billing=self._accounts.billing,
+            sessions=self._accounts.sessions,
+            metadata=self._accounts.metadata,
+            profiles=self._accounts.profiles,
+            sensors=self._accounts.sensors,
+            keys=self._accounts.keys,
+            audit=self._accounts.audit,
         )
-        front = Front(create_app(services), self._metrics, self._clock)
-        full = ConnectionsFullError(f"{server.connections_max} connections are busy")
-        return HttpServer(front, server, self._clock, refusal=raw_response_of(full))
+        hosts = HostNames(self._settings.access.allowed_hosts)
+        front = Front(
+            create_app(services), self._accounts.access, hosts, self._metrics, self._clock
+        )
+        refusals = Refusals(
+            full=raw_response_of(
+                ConnectionsFullError("all connections, or all of your address, are busy")
+            ),
+            plain=raw_response_of(PlainHttpError("this port speaks TLS, the request came without")),
+        )
+        return HttpServer(front, self._settings, self._clock, self._log, refusals)
 
-    def _publish(self, url: str) -> None:
+    def _publish(self) -> None:
         started = iso_utc(self._clock.now_us())
-        info = RunInfo(os.getpid(), url, __version__, started, str(self._data_dir))
+        info = run_info(self._listeners, str(self._data_dir), started)
         try:
             self._lock.publish(info)
             self._is_published = True
@@ -282,11 +335,13 @@ class IngestProcess:
             # On a full disk the box still starts, to answer queries and to say what is wrong.
             self._log.warning("runtime.background_failed", task="run.json", error=str(error))
 
-    def _announce(self, url: str) -> None:
+    def _announce(self) -> None:
         durability = self._settings.journal.durability
+        url, *more = [listener.url for listener in self._listeners]
         self._log.info(
             "runtime.started",
             url=url,
+            network_url=", ".join(more) or "none",
             data_dir=str(self._data_dir),
             durability=durability,
             previous_stop="clean" if self._was_clean else "unclean",
@@ -297,11 +352,12 @@ class IngestProcess:
                 if durability == "fsync"
                 else "WARNING: a power cut may lose acknowledged readings"
             )
+            trusts = self._settings.access.trust_loopback
             lines = (
                 f"Ocean Core {__version__} listens on {url}",
                 f"  data in {self._data_dir}",
                 f"  durability {durability}: {meaning}",
-                "  open to every program on this machine; closed to the network",
+                *(f"  {line}" for line in startup_lines(self._listeners, trust_loopback=trusts)),
                 f"  stop with Ctrl-C; how it is: ocean status --data-dir {shlex.quote(str(self._data_dir))}",
             )
             # Where nobody can read it, it need not be written.
@@ -324,10 +380,12 @@ class IngestProcess:
                 self._log.warning("runtime.parent_gone")
                 self._stop.set()
             if not self._is_published:
-                self._publish(self._url)
+                self._publish()
             self._supervisor.check()
             await self._state.refresh()
             self._ingest.clear_quiet_alarms()
+            await look_after(self._listeners, self._alarms)
+            await self._accounts.tick()
             self._show_missing()
 
     # What the journal says (always on the event loop).
@@ -364,6 +422,9 @@ class IngestProcess:
             self._alarms.raise_alarm("idempotency.shortened", f"{int(evicted)} keys so far")
 
     # What analytics say.
+
+    def _shown_name(self, sensor_id: str) -> str:
+        return self._link.names.shown(sensor_id)
 
     def _hello(self, hello: Hello) -> None:
         self._supervisor.heard(hello=True)

@@ -17,13 +17,18 @@ RUN_FILE: Final = "run.json"
 
 
 class RunInfo(msgspec.Struct):
-    """What run.json tells: who serves this data directory, and where."""
+    """What run.json tells: who serves this data directory, and where.
+
+    ``cert`` is the certificate that ``url`` shows, if that is https.
+    """
 
     pid: int
     url: str
     version: str
     started: str
     data_dir: str
+    network_url: str = ""
+    cert: str = ""
 
 
 def prepare_data_dir(path: Path) -> Path:

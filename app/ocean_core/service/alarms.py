@@ -47,6 +47,19 @@ ALARM_KINDS: Final = {
             "Check the disk or SD card; then remove the damaged file, which ends this alarm.",
         ),
         AlarmKind(
+            "accounts.failed",
+            "warning",
+            "The operational store cannot be written: accounts cannot be changed; readings go on.",
+            "Free space or check the disk; the box tries again by itself.",
+        ),
+        AlarmKind(
+            "accounts.damaged",
+            "warning",
+            "The operational store was damaged; some accounts, sessions or records may be gone.",
+            "Compare the counts in the detail; check the disk or SD card; then remove the damaged "
+            "file, which ends this alarm.",
+        ),
+        AlarmKind(
             "durability.reduced",
             "warning",
             'journal.durability is "os": a power cut may lose acknowledged readings.',
@@ -88,6 +101,19 @@ ALARM_KINDS: Final = {
             "warning",
             "The data directory's disk has little room left.",
             "Free space, or move the data directory to a larger disk.",
+        ),
+        AlarmKind(
+            "network.plain",
+            "warning",
+            "Other machines are served without TLS: keys and readings cross the network in the clear.",
+            "Make a certificate (`ocean tls self-signed`), unset network.allow_plain, restart.",
+        ),
+        AlarmKind(
+            "tls.expiring",
+            "warning",
+            "The certificate has expired, is about to, or is not valid yet.",
+            "Renew it (`ocean tls self-signed --force`, or put new files in its place); it is taken "
+            "over without a restart. If only the date is wrong, set this machine's clock.",
         ),
         AlarmKind(
             "idempotency.shortened",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from ocean_core.model.errors import (
     QueriesFullError,
     QueryTimeoutError,
 )
+from ocean_core.model.naming import NO_RULES, NameRule, Names
 from ocean_core.service.channel import Channel
 from ocean_core.service.messages import (
     Answer,
@@ -24,11 +25,18 @@ from ocean_core.service.messages import (
     Message,
     Query,
     Report,
+    Rules,
+    RulesApplied,
     SeriesKnown,
     Stop,
     WatermarkAhead,
     restore_error,
 )
+
+
+def _ignore(*_: object) -> None:
+    return
+
 
 # Beyond the analytics process's own time limit: it answers timeouts itself while it is well.
 _GRACE_S = 5.0
@@ -45,20 +53,32 @@ class LinkHandlers:
     journal_damaged: Callable[[str], None]
     watermark_ahead: Callable[[int, int], None]
     closed: Callable[[], None]
+    rules_applied: Callable[[dict[int, int]], None] = _ignore
+    """Told how many rows each rule that forgets made vanish; again after each restart."""
 
 
 class AnalyticsLink:
     """Asks the analytics process, whichever is connected at the moment."""
 
     def __init__(
-        self, head_id: Callable[[], int], query_timeout_s: int, handlers: LinkHandlers
+        self,
+        head_id: Callable[[], int],
+        query_timeout_s: int,
+        handlers: LinkHandlers,
+        *,
+        rules: Sequence[NameRule] | None = (),
     ) -> None:
+        """With ``rules`` None they are not known yet: ``set_rules`` brings them."""
         self._head_id = head_id
         self._timeout_s = query_timeout_s + _GRACE_S
         self._handlers = handlers
         self._channel: Channel | None = None
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._next_id = 1
+        self._rules = None if rules is None else list(rules)
+        self._syncing: list[tuple[int, asyncio.Future[dict[int, int]]]] = []
+        self.names = NO_RULES if rules is None else Names(rules)
+        """The rules about names, prepared for questions."""
         self.hello: Hello | None = None
         self.report: Report | None = None
 
@@ -79,11 +99,46 @@ class AnalyticsLink:
         self.hello = None
         self.report = None
         self._channel = await Channel.over(sock, self._receive, self._lost)
+        if self._rules is not None:
+            self._channel.send(Rules(self._rules))
 
     def tell_head(self, head_id: int) -> None:
         """Say that the journal has grown."""
         if self._channel is not None:
             self._channel.send(Head(head_id))
+
+    def set_rules(self, rules: Sequence[NameRule]) -> None:
+        """Say which rules about names there are, all of them in the order of their ids.
+
+        They are said again to each analytics process that starts.
+        """
+        self._rules = list(rules)
+        self.names = Names(rules)
+        if self._channel is not None:
+            self._channel.send(Rules(self._rules))
+
+    async def sync_rules(self, rules: Sequence[NameRule], timeout_s: float) -> dict[int, int]:
+        """``set_rules``, and wait until they show in answers.
+
+        Return, for each rule that forgets, how many readings and events it made vanish. Raises
+        AnalyticsUnavailableError if analytics are not up, are restarted, or take longer than
+        ``timeout_s``; the rules are followed nevertheless, as soon as that is possible.
+        """
+        self.set_rules(rules)
+        if not self.is_up:
+            raise AnalyticsUnavailableError("analytics are starting", retry_after_s=1)
+        done: asyncio.Future[dict[int, int]] = asyncio.get_running_loop().create_future()
+        entry = (self.names.last_rule, done)
+        self._syncing.append(entry)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await done
+        except TimeoutError as error:
+            raise AnalyticsUnavailableError(
+                f"analytics did not follow within {timeout_s:g} s; they will", retry_after_s=5
+            ) from error
+        finally:
+            self._syncing.remove(entry)
 
     def ask_to_stop(self) -> None:
         """Ask for a clean end."""
@@ -132,6 +187,8 @@ class AnalyticsLink:
                 handlers.hello(message)
             case SeriesKnown():
                 handlers.series(message.names)
+            case RulesApplied():
+                self._rules_applied(message)
             case Damage():
                 handlers.damage(message.ranges)
             case JournalDamaged():
@@ -140,6 +197,12 @@ class AnalyticsLink:
                 handlers.watermark_ahead(message.first, message.last)
             case _:
                 raise AssertionError(f"not for this end: {type(message).__name__}")
+
+    def _rules_applied(self, message: RulesApplied) -> None:
+        for rule_id, done in self._syncing:
+            if rule_id <= message.up_to_rule and not done.done():
+                done.set_result(message.forgotten)
+        self._handlers.rules_applied(message.forgotten)
 
     def _settle(self, message: Answer) -> None:
         waiting = self._waiting.get(message.id)
@@ -152,7 +215,9 @@ class AnalyticsLink:
 
     def _lost(self) -> None:
         self.hello = None
-        for waiting in self._waiting.values():
+        lost: list[asyncio.Future[Any]] = [*self._waiting.values()]
+        lost += [done for _, done in self._syncing]
+        for waiting in lost:
             if not waiting.done():
                 waiting.set_exception(
                     AnalyticsUnavailableError("analytics were restarted", retry_after_s=1)

@@ -25,6 +25,8 @@ from ocean_core.service.messages import Answer, Query, report_error
 
 FRESH_ENOUGH_S: Final = 0.1
 """How long a query waits for readings acknowledged before it, unless it says wait=true."""
+NAMES_WAIT_S: Final = 5.0
+"""How long a query waits for sensors to be renamed or forgotten as the rules say."""
 
 
 class Engine(Protocol):
@@ -111,10 +113,21 @@ class Answering:
         self._timeout_s = query_timeout_s
         self._open = 0
         self._stopping = False
+        self._names_settled = asyncio.Event()
+        self._names_settled.set()
+
+    def names_changing(self) -> None:
+        """Hold questions up: rules about names have come that are not followed yet."""
+        self._names_settled.clear()
+
+    def names_settled(self) -> None:
+        """Let questions through: names are as the last rules say."""
+        self._names_settled.set()
 
     def stop(self) -> None:
         """End what runs and what waits; refuse what comes."""
         self._stopping = True
+        self._names_settled.set()
         self._waiters.give_up()
         self._engine.interrupt_all()
 
@@ -147,6 +160,7 @@ class Answering:
                 retry_after_s=2,
             )
         self._mover.touch()
+        await self._await_names(deadline)
         if query.wait:
             await self._catch_up(query.head_id, self._left(deadline), urgent=True)
             watermark = self._mover.progress().watermark
@@ -165,6 +179,18 @@ class Answering:
             if not await self._catch_up(query.head_id, wait_s, urgent=True):
                 raise
             return await self._execute(query, deadline)
+
+    async def _await_names(self, deadline: float) -> None:
+        """What was forgotten must not show once more after a restart."""
+        if self._names_settled.is_set():
+            return
+        try:
+            async with asyncio.timeout(min(NAMES_WAIT_S, self._left(deadline))):
+                await self._names_settled.wait()
+        except TimeoutError as error:
+            raise AnalyticsUnavailableError(
+                "sensors are being renamed or forgotten", retry_after_s=1
+            ) from error
 
     async def _execute(self, query: Query, deadline: float) -> bytes:
         if self._stopping:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import Final
 
@@ -17,11 +18,13 @@ import msgspec
 from ocean_core.buffer.port import IngestBuffer
 from ocean_core.config.settings import IngestSettings
 from ocean_core.model import limits
+from ocean_core.model.access import LOCAL, Principal
 from ocean_core.model.block import EVENT_METRIC, Quality, SeriesName
 from ocean_core.model.errors import (
     FieldProblem,
     IdempotencyKeyError,
     OceanError,
+    RateLimitError,
     SeriesQuotaError,
 )
 from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
@@ -35,6 +38,7 @@ from ocean_core.protocol.readings import (
     rejected_items,
 )
 from ocean_core.service.alarms import AlarmBook
+from ocean_core.service.policy import IngestPolicy
 
 CLOCK_QUIET_S: Final = 600.0
 
@@ -48,7 +52,7 @@ class _Form(StrEnum):
 
 
 LOCAL_SCOPE: Final = "local"
-"""Whose idempotency keys these are, until API keys exist."""
+"""Whose idempotency keys those of requests without an access key are."""
 
 
 class SingleAnswer(msgspec.Struct, omit_defaults=True):
@@ -77,10 +81,16 @@ class BatchAnswer(msgspec.Struct, omit_defaults=True):
 
 
 class SeriesQuota:
-    """Knows every series, and refuses new ones beyond the quota, naming the sensor."""
+    """Knows every series, and refuses new ones beyond the quota, naming the sensor.
 
-    def __init__(self, settings: IngestSettings) -> None:
+    ``shown`` returns the name of today for a sensor that was renamed.
+    """
+
+    def __init__(
+        self, settings: IngestSettings, shown: Callable[[str], str] = lambda sensor_id: sensor_id
+    ) -> None:
         self._settings = settings
+        self._shown = shown
         self._known: set[SeriesName] = set()
         self._per_sensor: dict[str, int] = {}
 
@@ -96,9 +106,13 @@ class SeriesQuota:
 
     def check(self, names: Iterable[SeriesName]) -> list[SeriesName]:
         """Return those of ``names`` that are new, or raise SeriesQuotaError. Changes nothing."""
-        new = [name for name in names if name not in self._known]
+        known, shown = self._known, self._shown
+        new = [name for name in names if name not in known]
         if not new:
             return new
+        # Only here, because hardly a request gets as far.
+        present = dict.fromkeys((shown(sensor_id), metric) for sensor_id, metric in new)
+        new = [name for name in present if name not in known]
         settings = self._settings
         if len(self._known) + len(new) > settings.series_total_max:
             raise SeriesQuotaError(
@@ -128,6 +142,7 @@ class IngestService:
         metrics: MetricsRegistry,
         alarms: AlarmBook,
         quota: SeriesQuota,
+        policy: IngestPolicy,
         decoders: ThreadPoolExecutor,
         *,
         body_bytes_max: int = limits.BODY_BYTES_MAX,
@@ -137,17 +152,21 @@ class IngestService:
         self._metrics = metrics
         self._alarms = alarms
         self._quota = quota
+        self._policy = policy
         self._decoders = decoders
         self._body_bytes_max = body_bytes_max
         self._clock_alarm_at = float("-inf")
 
-    async def ingest_single(self, body: bytes, idempotency_key: str | None = None) -> bytes:
+    async def ingest_single(
+        self, body: bytes, idempotency_key: str | None = None, principal: Principal = LOCAL
+    ) -> bytes:
         """Store one item and return the answer's JSON.
 
-        Raises the input, buffer and store errors of ``model.errors``; then nothing was stored.
+        Raises the input, access, buffer and store errors of ``model.errors``; then nothing was
+        stored.
         """
-        idempotency = self._idempotency(_Form.SINGLE, body, idempotency_key)
-        intake, receipt = await self._store(_Form.SINGLE, body, idempotency)
+        idempotency = _idempotency(_Form.SINGLE, body, idempotency_key, principal)
+        intake, receipt = await self._store(_Form.SINGLE, body, idempotency, principal)
         sensor_id = _sensor_of(body) if intake is None else _series_of(intake)[0][0]
         is_event = receipt.first_reading_id == 0
         return msgspec.json.encode(
@@ -163,13 +182,17 @@ class IngestService:
             )
         )
 
-    async def ingest_batch(self, body: bytes, idempotency_key: str | None = None) -> bytes:
+    async def ingest_batch(
+        self, body: bytes, idempotency_key: str | None = None, principal: Principal = LOCAL
+    ) -> bytes:
         """Store a batch, all of it or nothing, and return the answer's JSON."""
-        return await self._ingest_items(_Form.BATCH, body, idempotency_key)
+        return await self._ingest_items(_Form.BATCH, body, idempotency_key, principal)
 
-    async def ingest_partial(self, body: bytes, idempotency_key: str | None = None) -> bytes:
+    async def ingest_partial(
+        self, body: bytes, idempotency_key: str | None = None, principal: Principal = LOCAL
+    ) -> bytes:
         """Store the good items of a batch and return the answer's JSON, which has the others."""
-        return await self._ingest_items(_Form.PARTIAL, body, idempotency_key)
+        return await self._ingest_items(_Form.PARTIAL, body, idempotency_key, principal)
 
     def count_refused(self, error: OceanError) -> None:
         """Count a request that was refused whole."""
@@ -181,9 +204,11 @@ class IngestService:
             self._alarms.clear_alarm("clock.untrusted")
             self._alarms.clear_alarm("sensor.clock")
 
-    async def _ingest_items(self, form: _Form, body: bytes, idempotency_key: str | None) -> bytes:
-        idempotency = self._idempotency(form, body, idempotency_key)
-        _, receipt = await self._store(form, body, idempotency)
+    async def _ingest_items(
+        self, form: _Form, body: bytes, idempotency_key: str | None, principal: Principal
+    ) -> bytes:
+        idempotency = _idempotency(form, body, idempotency_key, principal)
+        _, receipt = await self._store(form, body, idempotency, principal)
         return msgspec.json.encode(
             BatchAnswer(
                 count=receipt.items,
@@ -197,19 +222,23 @@ class IngestService:
         )
 
     async def _store(
-        self, form: _Form, body: bytes, idempotency: IdempotencyKey | None
+        self, form: _Form, body: bytes, idempotency: IdempotencyKey | None, principal: Principal
     ) -> tuple[Intake | None, Receipt]:
-        try:
-            intake = await self._decode(form, body)
-            new_series = self._quota.check(_series_of(intake))
-        except OceanError:
-            # A repeat of a request that was stored is answered, even if it would be refused now
-            # (the clock may have been set, a quota lowered).
-            known = await self._buffer.lookup(idempotency) if idempotency is not None else None
-            if known is None:
+        with ExitStack() as held:
+            try:
+                intake = await self._decode(form, body)
+                new_series = self._quota.check(_series_of(intake))
+                owner = held.enter_context(self._policy.admit(principal, intake))
+            except RateLimitError:
                 raise
-            return None, self._counted(known)
-        receipt = await self._buffer.append(intake, idempotency)
+            except OceanError:
+                # A repeat of a request that was stored is answered, even if it would be refused
+                # now (the clock may have been set, a quota lowered, credits used up).
+                known = await self._buffer.lookup(idempotency) if idempotency is not None else None
+                if known is None:
+                    raise
+                return None, self._counted(known)
+            receipt = await self._buffer.append(intake, idempotency, owner)
         if receipt.duplicate:
             return intake, self._counted(receipt)
         self._quota.learn(new_series)
@@ -252,28 +281,31 @@ class IngestService:
         else:
             self._alarms.raise_alarm("clock.untrusted", detail)
 
-    @staticmethod
-    def _idempotency(form: _Form, body: bytes, key: str | None) -> IdempotencyKey | None:
-        if key is None:
-            return None
-        if (
-            not key
-            or len(key) > limits.IDEMPOTENCY_KEY_BYTES_MAX
-            or not all(" " <= letter <= "~" for letter in key)
-        ):
-            raise IdempotencyKeyError(
-                "the Idempotency-Key header is empty, too long, or has other than printable ASCII",
-                fields=(
-                    FieldProblem(
-                        "Idempotency-Key",
-                        ascii(key[:80]),
-                        f"1 to {limits.IDEMPOTENCY_KEY_BYTES_MAX} printable ASCII characters",
-                    ),
+
+def _idempotency(
+    form: _Form, body: bytes, key: str | None, principal: Principal
+) -> IdempotencyKey | None:
+    if key is None:
+        return None
+    if (
+        not key
+        or len(key) > limits.IDEMPOTENCY_KEY_BYTES_MAX
+        or not all(" " <= letter <= "~" for letter in key)
+    ):
+        raise IdempotencyKeyError(
+            "the Idempotency-Key header is empty, too long, or has other than printable ASCII",
+            fields=(
+                FieldProblem(
+                    "Idempotency-Key",
+                    ascii(key[:80]),
+                    f"1 to {limits.IDEMPOTENCY_KEY_BYTES_MAX} printable ASCII characters",
                 ),
-            )
-        digest = hashlib.sha256(form.encode() + b"\0")
-        digest.update(body)
-        return IdempotencyKey(LOCAL_SCOPE, key, digest.digest())
+            ),
+        )
+    digest = hashlib.sha256(form.encode() + b"\0")
+    digest.update(body)
+    scope = principal.actor if principal.kind == "key" else LOCAL_SCOPE
+    return IdempotencyKey(scope, key, digest.digest())
 
 
 def _decode(form: _Form, body: bytes, context: DecodeContext) -> Intake:

@@ -14,6 +14,7 @@ import msgspec
 
 from ocean_core.model import limits
 from ocean_core.model.errors import FieldProblem, OceanError, all_error_classes
+from ocean_core.model.naming import NameRule
 from ocean_core.obs.metrics import HistogramSample, Sample
 
 LENGTH = struct.Struct("<I")
@@ -36,6 +37,15 @@ class Head(msgspec.Struct, tag="head", array_like=True, frozen=True):
     head_id: int
 
 
+class Rules(msgspec.Struct, tag="rules", array_like=True, frozen=True):
+    """All rules about names, in their order: first of all, and again after each change.
+
+    Until they come, for a while, nothing is moved.
+    """
+
+    rules: list[NameRule]
+
+
 class Stop(msgspec.Struct, tag="stop", array_like=True, frozen=True):
     """Finish what is running, close the files, end."""
 
@@ -56,6 +66,17 @@ class SeriesKnown(msgspec.Struct, tag="series", array_like=True, frozen=True):
     """
 
     names: list[tuple[str, str]]
+
+
+class RulesApplied(msgspec.Struct, tag="rules_applied", array_like=True, frozen=True):
+    """What was asked for is done, up to a rule's id; nothing that was to vanish is there any more.
+
+    ``forgotten`` counts the readings and events that each rule which forgets made vanish. It tells
+    of all rules, also after a restart or a rebuild, and then the same.
+    """
+
+    up_to_rule: int
+    forgotten: dict[int, int]
 
 
 class ErrorReport(msgspec.Struct, array_like=True, frozen=True):
@@ -111,7 +132,7 @@ class WatermarkAhead(msgspec.Struct, tag="watermark_ahead", array_like=True, fro
 
 
 Message = (
-    Query | Head | Stop | Hello | SeriesKnown | Answer | Report
+    Query | Head | Rules | Stop | Hello | SeriesKnown | RulesApplied | Answer | Report
     | Damage | JournalDamaged | WatermarkAhead
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from ocean_core.buffer.embedded import EmbeddedJournal, JournalReader, JournalTuning
-from ocean_core.buffer.embedded.pages import find_block, leaf_cells, payload_of
+from ocean_core.buffer.embedded.pages import find_block, payload_of, row_cells
 from ocean_core.buffer.embedded.wal import FRAME_BYTES, parse_wal
 from ocean_core.buffer.mark import MarkFile
 from ocean_core.buffer.port import BufferState, IdRange
@@ -90,7 +90,7 @@ def page_map(directory: Path) -> dict[int, set[int]]:
     pages = [data[i : i + 4096] for i in range(0, len(data), 4096)]
     touched: dict[int, set[int]] = {}
     for number, page in enumerate(pages, 1):
-        for cell in leaf_cells(page, number):
+        for cell in row_cells(page, number):
             trace = find_block(cell)
             if trace is None:
                 continue

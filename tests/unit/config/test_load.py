@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from ocean_core.config import load_settings
-from ocean_core.config.checks import check_listen_address
 from ocean_core.config.settings import all_settings
-from ocean_core.model.errors import ConfigError, ListenAddressError, UnknownSettingError
+from ocean_core.model.errors import ConfigError, UnknownSettingError
 
 
 def write(path: Path, text: str) -> Path:
@@ -85,14 +84,5 @@ def test_every_setting_has_a_description_and_a_variable() -> None:
         assert info.variable == f"OCEAN_{info.name.upper().replace('.', '__')}"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_loopback_is_allowed(host: str) -> None:
-    check_listen_address(host)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gateway.local"])
-def test_any_other_address_is_refused(host: str) -> None:
-    with pytest.raises(ListenAddressError) as caught:
-        check_listen_address(host)
-    assert host in caught.value.detail
-    assert "127.0.0.1" in caught.value.hint
+def test_the_key_for_commands_is_no_setting() -> None:
+    assert load_settings(environment={"OCEAN_KEY": "ocean_x"}).settings.access.trust_loopback

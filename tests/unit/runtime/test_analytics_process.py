@@ -13,8 +13,10 @@ import pytest
 from ocean_core.buffer.embedded import EmbeddedJournal
 from ocean_core.config.settings import Settings
 from ocean_core.model.errors import StoreIOError
+from ocean_core.model.naming import NameRule
 from ocean_core.pipeline.live_window import LiveWindow
 from ocean_core.pipeline.mover import Mover
+from ocean_core.pipeline.rules import NO_WORD
 from ocean_core.runtime import analytics_process
 from ocean_core.runtime.analytics_process import (
     EXIT_DAMAGED,
@@ -22,17 +24,29 @@ from ocean_core.runtime.analytics_process import (
     AnalyticsProcess,
 )
 from ocean_core.service.channel import Channel
-from ocean_core.service.messages import Hello, Message, Query, Report, SeriesKnown, Stop
+from ocean_core.service.messages import (
+    Answer,
+    Hello,
+    Message,
+    Query,
+    Report,
+    Rules,
+    RulesApplied,
+    SeriesKnown,
+    Stop,
+)
 from ocean_core.service.queries.engine import QueryEngine
 from ocean_core.service.queries.session import Session
 from ocean_core.storage.analytics import AnalyticsStore
 from support.journal_kit import intake_of, readings, settings_for
+from support.renaming import forget, rename
 
 
 class Parent:
-    """The other end of the line."""
+    """The other end of the line; says ``rules`` first, unless they are None."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: list[NameRule] | None = []) -> None:  # noqa: B006 - not changed
+        self.rules = rules
         self.heard: list[Message] = []
         self._news = asyncio.Event()
 
@@ -40,6 +54,8 @@ class Parent:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         hung_up = asyncio.Event()
         self.channel = await Channel.over(ours, self._hear, hung_up.set)
+        if self.rules is not None:
+            self.channel.send(Rules(self.rules))
         process = AnalyticsProcess(Settings(), folder, scrub=False)
         running = asyncio.create_task(process.run(theirs))
         await scenario(self)
@@ -125,6 +141,53 @@ def test_series_are_told_after_hello_and_as_a_rebuild_finds_them(
     assert kinds[:4] == [Hello, SeriesKnown, SeriesKnown, SeriesKnown]
     assert again.names() == names
     assert next(m for m in again.heard if isinstance(m, Report)).watermark == 40
+
+
+def test_rules_hold_before_anything_is_moved(folder: Path) -> None:
+    rules = [rename(1, "sensor-1-0", "press"), forget(2, "press", 20)]
+    told: list[RulesApplied] = []
+
+    async def ask(parent: Parent) -> None:
+        await moved(parent)
+        await parent.until(lambda: any(isinstance(m, RulesApplied) for m in parent.heard))
+        parent.channel.send(Query(1, "stats", {"sensor_id": "sensor-1-0"}, 40, True))
+        await parent.until(lambda: any(isinstance(m, Answer) for m in parent.heard))
+
+    async def whole() -> Parent:
+        parent = Parent(rules)
+        assert await parent.serve(folder, ask) == 0
+        return parent
+
+    for _ in range(2):
+        parent = asyncio.run(whole())
+        told += [m for m in parent.heard if isinstance(m, RulesApplied)]
+        answer = next(m for m in parent.heard if isinstance(m, Answer))
+        assert b'"sensor_id":"press"' in answer.body
+        assert b'"count":4' in answer.body
+        assert ("sensor-1-0", "value") not in parent.names()
+    assert told == [RulesApplied(2, {2: 4})] * 2
+
+
+def test_without_rules_it_begins_after_a_while_and_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def troubled(parent: Parent) -> bool:
+        return any(isinstance(m, Report) and m.trouble == NO_WORD for m in parent.heard)
+
+    async def whole(wait_s: float, scenario: Callable[[Parent], Any]) -> Parent:
+        monkeypatch.setattr(analytics_process, "RULES_WAIT_S", wait_s)
+        parent = Parent(None)
+        assert await parent.serve(folder, scenario) == 0
+        return parent
+
+    async def until_said(parent: Parent) -> None:
+        await parent.until(lambda: troubled(parent) and parent.watermark() == 40)
+
+    async def until_reported(parent: Parent) -> None:
+        await parent.until(lambda: any(isinstance(m, Report) for m in parent.heard))
+
+    assert asyncio.run(whole(1e6, until_reported)).watermark() == 0
+    asyncio.run(whole(0, until_said))
 
 
 def test_everything_is_read_once_and_before_the_mover_starts(

@@ -12,20 +12,24 @@ import pytest
 
 from ocean_core.buffer.port import BufferState
 from ocean_core.config.settings import IngestSettings
+from ocean_core.model.access import LOCAL, Principal
 from ocean_core.model.errors import (
+    CreditsError,
     DiskFullError,
+    ForbiddenError,
     IdempotencyKeyError,
     IdempotencyMismatchError,
     InvalidReadingError,
     SeriesQuotaError,
 )
-from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
+from ocean_core.model.receipt import IdempotencyKey, Intake, Owner, Receipt
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import ManualClock
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.service.alarms import AlarmBook
-from ocean_core.service.ingest import IngestService, SeriesQuota, _Form
+from ocean_core.service.ingest import IngestService, SeriesQuota, _Form, _idempotency
+from ocean_core.service.policy import IngestPolicy
 
 NOW_US = 1_780_000_000_000_000
 
@@ -38,10 +42,16 @@ class MemoryBuffer:
         self.head_id = 0
         self.newest_arrival_us = 0
         self.stored: list[Intake] = []
-        self.kept: dict[str, tuple[bytes, Receipt]] = {}
+        self.owners: list[Owner | None] = []
+        self.kept: dict[tuple[str, str], tuple[bytes, Receipt]] = {}
         self.broken = False
 
-    async def append(self, intake: Intake, idempotency: IdempotencyKey | None = None) -> Receipt:
+    async def append(
+        self,
+        intake: Intake,
+        idempotency: IdempotencyKey | None = None,
+        owner: Owner | None = None,
+    ) -> Receipt:
         if idempotency is not None and (known := await self.lookup(idempotency)) is not None:
             return known
         if self.broken:
@@ -61,12 +71,13 @@ class MemoryBuffer:
         self.head_id += intake.rows
         self.newest_arrival_us = NOW_US
         self.stored.append(intake)
+        self.owners.append(owner)
         if idempotency is not None:
-            self.kept[idempotency.key] = (idempotency.digest, receipt)
+            self.kept[idempotency.scope, idempotency.key] = (idempotency.digest, receipt)
         return receipt
 
     async def lookup(self, idempotency: IdempotencyKey) -> Receipt | None:
-        known = self.kept.get(idempotency.key)
+        known = self.kept.get((idempotency.scope, idempotency.key))
         if known is None:
             return None
         if known[0] != idempotency.digest:
@@ -75,6 +86,20 @@ class MemoryBuffer:
             **{name: getattr(known[1], name) for name in Receipt.__struct_fields__[:-1]},
             duplicate=True,
         )
+
+
+class Credits:
+    """One account of ten readings."""
+
+    enforced = True
+    left = 10
+
+    def reserve(self, user_id: str, readings: int) -> None:
+        if readings > self.left:
+            raise CreditsError(f"{user_id} has {self.left} left")
+
+    def release(self, user_id: str, readings: int) -> None:
+        pass
 
 
 class Bench:
@@ -86,13 +111,20 @@ class Bench:
         )
         self.buffer = MemoryBuffer()
         self.quota = SeriesQuota(settings)
+        self.credits = Credits()
         self.service = IngestService(
-            self.buffer, self.clock, self.metrics, self.alarms, self.quota, decoders
+            self.buffer,
+            self.clock,
+            self.metrics,
+            self.alarms,
+            self.quota,
+            IngestPolicy(self.clock, self.credits),
+            decoders,
         )
 
-    def single(self, item: Any, key: str | None = None) -> Any:
+    def single(self, item: Any, key: str | None = None, principal: Principal = LOCAL) -> Any:
         body = json.dumps(item).encode()
-        return json.loads(asyncio.run(self.service.ingest_single(body, key)))
+        return json.loads(asyncio.run(self.service.ingest_single(body, key, principal)))
 
     def batch(self, items: Any, key: str | None = None, *, partial: bool = False) -> Any:
         body = json.dumps(items).encode()
@@ -195,6 +227,18 @@ def test_quotas_name_the_sensor_and_cost_nobody_else(bench: Bench) -> None:
     assert bench.single({"sensor_id": "t", "value": 2})["id"] == 7
 
 
+def test_a_renamed_sensor_counts_once_under_whichever_name_it_sends() -> None:
+    quota = SeriesQuota(
+        IngestSettings(series_total_max=2), lambda name: {"old": "new"}.get(name, name)
+    )
+    quota.learn(quota.check([("old", "value")]))
+    assert quota.check([("new", "value"), ("old", "value")]) == []
+    quota.learn(quota.check([("other", "value")]))
+    assert len(quota) == 2
+    with pytest.raises(SeriesQuotaError):
+        quota.check([("third", "value")])
+
+
 def test_what_was_not_stored_does_not_count_against_the_quota(bench: Bench) -> None:
     bench.buffer.broken = True
     with pytest.raises(DiskFullError):
@@ -241,7 +285,40 @@ def test_a_large_body_is_decoded_on_another_thread(bench: Bench) -> None:
     assert bench.batch(items)["count"] == 12_000
 
 
+def test_readings_under_a_users_key_count_for_the_user(bench: Bench) -> None:
+    bench.single({"sensor_id": "s", "value": 1}, principal=Principal("key", "k1", user_id="u1"))
+    bench.single({"sensor_id": "s", "value": 1}, principal=Principal("key", "k2"))
+    assert bench.buffer.owners == [Owner("u1", charged=True), None]
+
+
+def test_a_repeat_is_answered_after_the_credits_are_used_up(bench: Bench) -> None:
+    payer = Principal("key", "k1", user_id="u1")
+    item = {"sensor_id": "s", "value": 1}
+    assert bench.single(item, "retry", payer)["id"] == 1
+    bench.credits.left = 0
+    assert bench.single(item, "retry", payer)["duplicate"]
+    with pytest.raises(CreditsError):
+        bench.single(item, "new", payer)
+    assert bench.buffer.head_id == 1
+
+
+def test_a_sensor_that_the_key_is_not_for_is_refused(bench: Bench) -> None:
+    limited = Principal("key", "k1", sensors="hall-*")
+    assert bench.single({"sensor_id": "hall-1", "value": 1}, principal=limited)["id"] == 1
+    with pytest.raises(ForbiddenError):
+        bench.single({"sensor_id": "yard-1", "value": 1}, principal=limited)
+    assert bench.buffer.head_id == 1
+
+
+def test_two_keys_do_not_share_idempotency_keys(bench: Bench) -> None:
+    item = {"sensor_id": "s", "value": 1}
+    assert bench.single(item, "same", Principal("key", "k1"))["id"] == 1
+    assert bench.single(item, "same", Principal("key", "k2"))["id"] == 2
+    assert bench.single(item, "same")["id"] == 3
+    assert bench.single(item, "same", Principal("key", "k1"))["duplicate"]
+
+
 def test_the_digest_covers_the_form_of_the_request() -> None:
-    key = IngestService._idempotency(_Form.BATCH, b"[]", "k")
+    key = _idempotency(_Form.BATCH, b"[]", "k", LOCAL)
     assert key is not None
     assert key.digest == hashlib.sha256(b"batch\0[]").digest()

@@ -19,12 +19,14 @@ from ocean_core.model.errors import (
     QueryTooLargeError,
     UnknownSensorError,
 )
+from ocean_core.model.naming import Names
 from ocean_core.pipeline.live_window import LiveWindow
 from ocean_core.service.queries import listing
 from ocean_core.service.queries.engine import QueryEngine
 from ocean_core.service.queries.session import Cursors, Session
 from ocean_core.storage.analytics import InterruptError
 from support.query_lab import DAY_US, T0, QueryLab, assert_same, decode
+from support.renaming import rename
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
@@ -602,3 +604,56 @@ def test_closed_store_is_reported(lab: QueryLab) -> None:
     lab.store.close()
     with pytest.raises(AnalyticsUnavailableError):
         QueryEngine(lab.store, None, lab.clock, 30).answer("stats", {"sensor_id": "s"})
+
+
+# --- sensors under other names, and keys that may touch some only --------------------------------
+
+
+def test_an_old_name_means_the_sensor_that_has_it_no_longer(lab: QueryLab) -> None:
+    lab.add("new", [T0, T0 + MINUTE], [1.0, 3.0])
+    lab.add_events("new", [T0], [b"1"])
+    lab.add("other", [T0], [9.0])
+    for engine in (lab.engine, lab.file_engine):
+        engine.use_names(Names([rename(1, "old", "middle"), rename(2, "middle", "new")]))
+    for old in ("old", "middle", "new"):
+        for query in ("stats", "timeseries", "anomalies", "latest", "events"):
+            answer = lab.ask(query, sensor_id=old)
+            assert answer["sensor_id"] == "new", (query, old)
+    compared = lab.ask("compare", sensor_ids=["other", "old", "new", "middle", "gone"])
+    assert list(compared["comparison"]) == ["other", "new"]
+    assert compared["unknown"] == ["gone"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("hall-1/*", ["hall-1/a", "hall-1/b/c"]),
+        ("hall-?/a", ["hall-1/a", "hall-2/a"]),
+        ("HALL*", []),
+        ("*", ["hall-1/a", "hall-1/b/c", "hall-2/a", "odd[1]"]),
+        ("odd[[]1]", ["odd[1]"]),
+        ("hall-[!1]*", ["hall-2/a"]),
+        ("' OR 1=1 --", []),
+    ],
+)
+def test_a_pattern_hides_all_other_sensors(
+    lab: QueryLab, pattern: str, expected: list[str]
+) -> None:
+    for name in ("hall-1/a", "hall-2/a", "odd[1]"):
+        lab.add(name, [T0], [1.0])
+    lab.add_events("hall-1/b/c", [T0], [b"1"])
+    for query in ("sensors", "latest_all"):
+        answer = lab.ask(query, pattern=pattern)
+        assert [sensor["sensor_id"] for sensor in answer["sensors"]] == expected
+
+
+def test_pages_under_a_pattern_are_full(lab: QueryLab) -> None:
+    for k in range(20):
+        lab.add(f"{'in' if k % 2 else 'out'}-{k:02}", [T0], [1.0])
+    first = lab.ask("sensors", pattern="in-*", limit=4)
+    assert [s["sensor_id"] for s in first["sensors"]] == ["in-01", "in-03", "in-05", "in-07"]
+    assert first["next"] == "in-07"
+    second = lab.ask("latest_all", pattern="in-*", limit=6, after="in-07")
+    assert [s["sensor_id"] for s in second["sensors"]][-1] == "in-19"
+    assert second["next"] is None
+    assert lab.ask("sensors", pattern="in-*", prefix="in-1", limit=2)["next"] == "in-13"

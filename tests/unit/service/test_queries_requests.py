@@ -132,3 +132,16 @@ def test_suggested_interval_fits() -> None:
 def test_parsing_does_not_load_duckdb() -> None:
     code = "import sys, ocean_core.service.queries.requests; sys.exit('duckdb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["sensors", "latest_all"])
+def test_the_pattern_of_a_key_is_no_parameter_for_others(name: str) -> None:
+    with pytest.raises(QueryError, match="no such parameter"):
+        parse_request(name, {"pattern": "*"})
+    assert parse_request(name, {"pattern": "a*"}, internal=True).pattern == "a*"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", sorted(set(query_names()) - {"sensors", "latest_all"}))
+def test_other_queries_have_no_pattern_at_all(name: str) -> None:
+    with pytest.raises(QueryError, match="no such parameter"):
+        parse_request(name, {"pattern": "*"}, internal=True)

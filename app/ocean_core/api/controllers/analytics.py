@@ -8,6 +8,7 @@ import msgspec
 from litestar import Controller, Response, get, post
 from litestar.params import FromPath
 
+from ocean_core.api.access import principal_of
 from ocean_core.api.body import json_body
 from ocean_core.api.openapi import (
     COMPARE_OPERATION,
@@ -18,8 +19,16 @@ from ocean_core.api.openapi import (
     query_parameter,
 )
 from ocean_core.api.services import AnyRequest, parse_flag, path_text, services_of
-from ocean_core.model.errors import FieldProblem, MalformedBodyError, QueryError
-from ocean_core.service.queries.requests import parse_request
+from ocean_core.model.access import Principal
+from ocean_core.model.errors import FieldProblem, ForbiddenError, MalformedBodyError, QueryError
+from ocean_core.model.naming import Names
+from ocean_core.service.queries.requests import (
+    CompareRequest,
+    LatestAllRequest,
+    Request,
+    SensorsRequest,
+    parse_request,
+)
 
 _START: Final = query_parameter(
     "start", "First moment, inclusive: ISO 8601 (no zone = UTC) or epoch.", "2026-01-17T00:00:00Z"
@@ -44,7 +53,10 @@ _PREFIX: Final = query_parameter("prefix", "Only sensors whose id starts so.", "
 async def _answer(
     request: AnyRequest, name: str, more: dict[str, Any] | None = None
 ) -> Response[bytes]:
-    """Check the parameters here, in the words of the query, then let analytics answer."""
+    """Check the parameters here, in the words of the query, then let analytics answer.
+
+    A key that is limited to some sensors learns of these only.
+    """
     params: dict[str, Any] = {
         key: value for key, value in request.query_params.items() if key != "wait"
     }
@@ -55,9 +67,25 @@ async def _answer(
                 f"{key} is given twice", fields=(FieldProblem(key, str(params[key]), "once"),)
             )
         params[key] = value
-    parse_request(name, params)
-    body = await services_of(request).link.query(name, params, wait=wait)
+    asked = parse_request(name, params)
+    link, principal = services_of(request).link, principal_of(request)
+    if principal.sensors:
+        if isinstance(asked, SensorsRequest | LatestAllRequest):
+            params["pattern"] = principal.sensors
+        else:
+            _check_sensors(asked, principal, link.names)
+    body = await link.query(name, params, wait=wait)
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _check_sensors(asked: Request, principal: Principal, names: Names) -> None:
+    """Raise ForbiddenError unless each sensor may be asked for, under its present name, too."""
+    assert not isinstance(asked, SensorsRequest | LatestAllRequest)
+    given = asked.sensor_ids if isinstance(asked, CompareRequest) else (asked.sensor_id,)
+    for sensor_id in given:
+        for name in (sensor_id, names.asked(sensor_id)):
+            if not principal.may_touch(name):
+                raise ForbiddenError(f"{principal.actor} may not touch the sensor {sensor_id!r}")
 
 
 class AnalyticsController(Controller):
@@ -69,6 +97,7 @@ class AnalyticsController(Controller):
     @get(
         "/sensor/{sensor_id:str}/stats",
         operation_class=operation(_START, _END, _METRIC, WAIT),
+        opt={"access": "read"},
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Count, mean, extremes, deviation",
     )
@@ -79,6 +108,7 @@ class AnalyticsController(Controller):
     @get(
         "/sensor/{sensor_id:str}/timeseries",
         operation_class=operation(_INTERVAL, _START, _END, _METRIC, _FILL, _ZONE, WAIT),
+        opt={"access": "read"},
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Means and extremes per interval",
     )
@@ -89,6 +119,7 @@ class AnalyticsController(Controller):
     @get(
         "/sensor/{sensor_id:str}/anomalies",
         operation_class=operation(_THRESHOLD, _START, _END, _METRIC, _LIMIT, WAIT),
+        opt={"access": "read"},
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Readings far from the mean",
     )
@@ -100,6 +131,7 @@ class AnalyticsController(Controller):
         "/compare",
         status_code=200,
         operation_class=COMPARE_OPERATION,
+        opt={"access": "read"},
         responses=answers(dict[str, Any], 408, 413, 415, *QUERY_PROBLEMS),
         summary="Several sensors side by side",
     )
@@ -125,6 +157,7 @@ class SensorsController(Controller):
 
     @get(
         operation_class=operation(_LIMIT, _AFTER, _PREFIX, WAIT),
+        opt={"access": "read"},
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Known sensors",
     )
@@ -135,6 +168,7 @@ class SensorsController(Controller):
     @get(
         "/latest",
         operation_class=operation(_LIMIT, _AFTER, WAIT),
+        opt={"access": "read"},
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Newest readings of all sensors",
     )
@@ -145,6 +179,7 @@ class SensorsController(Controller):
     @get(
         "/{sensor_id:str}/latest",
         operation_class=operation(_METRIC, WAIT),
+        opt={"access": "read"},
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Newest readings of a sensor",
     )
@@ -155,6 +190,7 @@ class SensorsController(Controller):
     @get(
         "/{sensor_id:str}/events",
         operation_class=operation(_START, _END, _LIMIT, WAIT),
+        opt={"access": "read"},
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Events of a sensor",
     )

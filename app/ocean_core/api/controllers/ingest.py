@@ -6,21 +6,25 @@ from collections.abc import Awaitable, Callable
 
 from litestar import Controller, Response, post
 
+from ocean_core.api.access import principal_of
 from ocean_core.api.body import json_body
 from ocean_core.api.openapi import BATCH_OPERATION, INGEST_PROBLEMS, SINGLE_OPERATION, answers
 from ocean_core.api.services import AnyRequest, parse_flag, services_of
+from ocean_core.model.access import Principal
 from ocean_core.model.errors import OceanError
 from ocean_core.service.ingest import BatchAnswer, SingleAnswer
 
 
 async def _take(
-    request: AnyRequest, store: Callable[[bytes, str | None], Awaitable[bytes]]
+    request: AnyRequest, store: Callable[[bytes, str | None, Principal], Awaitable[bytes]]
 ) -> Response[bytes]:
     """Read the body, store it, answer; count what is refused, whatever the reason."""
     services = services_of(request)
     try:
         async with json_body(request, services) as body:
-            answer = await store(body, request.headers.get("idempotency-key"))
+            answer = await store(
+                body, request.headers.get("idempotency-key"), principal_of(request)
+            )
     except OceanError as error:
         services.ingest.count_refused(error)
         raise
@@ -37,6 +41,7 @@ class IngestController(Controller):
         "/ingest",
         status_code=200,
         operation_class=SINGLE_OPERATION,
+        opt={"access": "ingest"},
         responses=answers(SingleAnswer, *INGEST_PROBLEMS),
         summary="Store one item",
     )
@@ -48,6 +53,7 @@ class IngestController(Controller):
         "/batch",
         status_code=200,
         operation_class=BATCH_OPERATION,
+        opt={"access": "ingest"},
         responses=answers(BatchAnswer, *INGEST_PROBLEMS),
         summary="Store many items",
     )

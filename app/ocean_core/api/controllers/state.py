@@ -15,7 +15,8 @@ from ocean_core.api.services import AnyRequest, parse_flag, services_of
 from ocean_core.service.alarms import Alarm
 from ocean_core.service.state import ARCHITECTURE, SystemStatus
 
-_TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
+# Litestar adds the charset to every text.
+_TEXT_FORMAT = "text/plain; version=0.0.4"
 _HEALTH_OPERATION = operation(
     query_parameter("ready", "true: answer 503 while the journal cannot be written.", "true")
 )
@@ -62,6 +63,7 @@ class StateController(Controller):
     @get(
         "/health",
         operation_class=_HEALTH_OPERATION,
+        opt={"access": "public"},
         responses={
             **answers(Health, 400),
             503: ResponseSpec(Health, description="Readings cannot be taken now."),
@@ -83,7 +85,12 @@ class StateController(Controller):
             headers=headers,
         )
 
-    @get("/api/ocean/status", responses=answers(SystemStatus), summary="Everything about the box")
+    @get(
+        "/api/ocean/status",
+        opt={"access": "read"},
+        responses=answers(SystemStatus),
+        summary="Everything about the box",
+    )
     async def status(self, request: AnyRequest) -> Response[bytes]:
         """Return the snapshot that console and metrics show too."""
         state = services_of(request).state
@@ -92,7 +99,9 @@ class StateController(Controller):
             msgspec.json.encode(state.status()), media_type="application/json", headers=_NO_STORE
         )
 
-    @get("/api/ocean/alarms", responses=answers(AlarmList), summary="Alarms")
+    @get(
+        "/api/ocean/alarms", opt={"access": "read"}, responses=answers(AlarmList), summary="Alarms"
+    )
     async def alarms(self, request: AnyRequest) -> Response[bytes]:
         """Return what needs attention, and what did."""
         book = services_of(request).alarms
@@ -100,7 +109,12 @@ class StateController(Controller):
         body = AlarmList(book.open_alarms(), book.cleared_alarms())
         return Response(msgspec.json.encode(body), media_type="application/json", headers=_NO_STORE)
 
-    @get("/api/ocean/docs", responses=answers(dict[str, Any]), summary="What this is")
+    @get(
+        "/api/ocean/docs",
+        opt={"access": "read"},
+        responses=answers(dict[str, Any]),
+        summary="What this is",
+    )
     async def docs(self, request: AnyRequest) -> Response[bytes]:
         """Describe the system; the figures are measured on this box since its start."""
         services = services_of(request)
@@ -126,7 +140,12 @@ class StateController(Controller):
         }
         return Response(msgspec.json.encode(body), media_type="application/json")
 
-    @get("/metrics", media_type="text/plain", summary="Metrics for Prometheus")
+    @get(
+        "/metrics",
+        opt={"access": "read"},
+        media_type="text/plain",
+        summary="Metrics for Prometheus",
+    )
     async def metrics(self, request: AnyRequest) -> Response[str]:
         """Return the text exposition format."""
         state = services_of(request).state

@@ -8,7 +8,9 @@ from typing import Final
 
 from ocean_core.buffer.embedded.rows import (
     BlockRow,
+    Grown,
     KeyRow,
+    add_growth,
     pack_keys,
     row_of,
     uuid_with_keys,
@@ -22,7 +24,7 @@ from ocean_core.model.block import (
     pack_block,
 )
 from ocean_core.model.limits import BLOCK_MERGE_ROWS_MAX, BLOCK_ROWS_MAX, MIB
-from ocean_core.model.receipt import Intake, Receipt
+from ocean_core.model.receipt import Intake, Owner, Receipt
 
 EVENT_BLOCK_BYTES_MAX: Final = 16 * MIB
 
@@ -34,6 +36,7 @@ class Slot:
     first_id: int = 0
     rows: Readings | Events | None = None
     keys: list[KeyRow] = field(default_factory=list)
+    usage: Grown = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,12 @@ class Placement:
         for place in (self.readings, self.events):
             if place is not None:
                 place[0].keys.append(key)
+
+    def count(self, owner: Owner, rows: int) -> None:
+        """Note beside the first block of a request whose rows they are."""
+        place = self.readings or self.events
+        if place is not None:
+            add_growth(place[0].usage, owner.user_id, rows, rows if owner.charged else 0)
 
 
 class GroupPlan:
@@ -141,12 +150,20 @@ class GroupPlan:
         self._seal_readings()
         self._seal_events()
 
+    def growth(self) -> Grown:
+        """Return what all blocks add to usage; when all owners are known."""
+        grown: Grown = {}
+        for slot in self._slots:
+            for user_id, (stored, charged) in slot.usage.items():
+                add_growth(grown, user_id, stored, charged)
+        return grown
+
     def rows(self) -> list[BlockRow]:
         """Return the rows for the database; last, when all keys are known."""
         rows: list[BlockRow] = []
         for slot in self._slots:
             assert slot.rows is not None
-            keys = pack_keys(slot.keys)
+            keys = pack_keys(slot.keys, slot.usage)
             uuid = uuid_with_keys(self._random_bytes(12), keys)
             block = Block(slot.first_id, self._arrival_us, uuid, slot.rows)
             rows.append(row_of(block, pack_block(block), keys))

@@ -9,18 +9,28 @@ from typing import TypeVar
 
 import apsw
 
+from ocean_core.buffer.embedded.consumers import Consumers
 from ocean_core.buffer.embedded.failures import translate
 from ocean_core.buffer.embedded.settings import JournalSettings, JournalTuning
 from ocean_core.buffer.embedded.store import JournalStore, find_receipt
 from ocean_core.buffer.embedded.writer import Callbacks, JournalWriter, Task, Waiting
-from ocean_core.buffer.port import BufferState, IdRange
+from ocean_core.buffer.port import (
+    Acknowledged,
+    BufferState,
+    GroupState,
+    IdRange,
+    StoredRow,
+    UsageCounts,
+)
 from ocean_core.model.errors import (
     BufferFullError,
+    BufferUnavailableError,
     IdempotencyMismatchError,
     OceanError,
     StoreCorruptError,
+    UnknownRecordError,
 )
-from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
+from ocean_core.model.receipt import IdempotencyKey, Intake, Owner, Receipt
 
 __all__ = ["EmbeddedJournal", "JournalSettings", "JournalTuning"]
 
@@ -31,6 +41,9 @@ _ROW_BYTES = 24
 _REQUEST_BYTES = 512
 _SERIES_BYTES = 160
 _LOOKUPS_WAITING_MAX = 1024
+# What is no fault of the file, so that the writer need not know.
+_HARMLESS = (IdempotencyMismatchError, UnknownRecordError)
+_NO_USAGE = UsageCounts()
 _NO_LOOKUPS = frozenset({BufferState.OPENING, BufferState.SALVAGING, BufferState.CLOSED})
 
 
@@ -43,7 +56,10 @@ def _ignore_commit(head_id: int) -> None:
 
 
 class EmbeddedJournal:
-    """Durable buffer of readings in ``journal.db``; an IngestBuffer. Use it on one event loop."""
+    """Durable buffer of readings in ``journal.db``. Use it on one event loop.
+
+    It is an IngestBuffer with UsageCounters and ConsumerGroups.
+    """
 
     def __init__(
         self,
@@ -56,6 +72,7 @@ class EmbeddedJournal:
         self._on_commit = on_commit
         self._on_state = on_state
         self._writer: JournalWriter | None = None
+        self._consumers: Consumers | None = None
         self._lookups = 0
 
     async def open(self) -> None:
@@ -70,12 +87,22 @@ class EmbeddedJournal:
         self._writer = JournalWriter(
             self._settings, Callbacks(loop, self._on_state, self._on_commit)
         )
+        self._consumers = Consumers(self._writer, self._settings, self.report_damage)
         await self._writer.start()
 
     async def close(self) -> None:
         """Store what is queued, checkpoint, close the file. Afterwards appends are refused."""
+        if self._consumers is not None:
+            consumers, self._consumers = self._consumers, None
+            await consumers.close()
         if self._writer is not None:
             await self._writer.close()
+
+    @property
+    def _open_consumers(self) -> Consumers:
+        if self._consumers is None:
+            raise BufferUnavailableError("the journal is not open")
+        return self._consumers
 
     @property
     def _open_writer(self) -> JournalWriter:
@@ -111,7 +138,20 @@ class EmbeddedJournal:
         """Return the acknowledged ids that are known to be lost, in order."""
         return () if self._writer is None else self._writer.missing
 
-    async def append(self, intake: Intake, idempotency: IdempotencyKey | None = None) -> Receipt:
+    def usage_of(self, user_id: str) -> UsageCounts:
+        """Return what was stored for a user; see ``UsageCounters.usage_of``."""
+        return _NO_USAGE if self._writer is None else self._writer.usage.get(user_id, _NO_USAGE)
+
+    def counted_users(self) -> tuple[str, ...]:
+        """Return the users with counts."""
+        return () if self._writer is None else tuple(self._writer.usage)
+
+    async def append(
+        self,
+        intake: Intake,
+        idempotency: IdempotencyKey | None = None,
+        owner: Owner | None = None,
+    ) -> Receipt:
         """Make a request durable and return its receipt; see ``IngestBuffer.append``."""
         writer = self._open_writer
         cost = _cost(intake)
@@ -120,7 +160,7 @@ class EmbeddedJournal:
             future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
             since = self._settings.clock.monotonic()
             try:
-                writer.put(Waiting(intake, idempotency, cost, future, since))
+                writer.put(Waiting(intake, idempotency, owner, cost, future, since))
             except OceanError as error:
                 problem = error
             else:
@@ -159,19 +199,50 @@ class EmbeddedJournal:
             return store.lookup(key)
         return _peek(self._settings, key, self.head_id)
 
-    async def trim(self, up_to_id: int) -> None:
-        """Delete whole blocks up to an id, in small transactions between those of requests.
+    # --- consumer groups ---
 
-        Raises BufferUnavailableError, DiskFullError or StoreIOError.
-        """
-        done = False
-        while not done:
-            done = await self._on_thread(partial(self._trim_some, up_to_id))
+    async def acknowledge(self, group: str, ids: Sequence[int]) -> Acknowledged:
+        """Mark ids as read by a group; see ``ConsumerGroups.acknowledge``."""
+        return await self._open_consumers.acknowledge(group, ids)
 
-    def _trim_some(self, up_to_id: int, store: JournalStore | None) -> bool:
+    async def read_unacknowledged(self, group: str, limit: int) -> list[StoredRow]:
+        """Return the oldest rows a group has not read; ``ConsumerGroups.read_unacknowledged``."""
+        return await self._open_consumers.read_unacknowledged(group, limit)
+
+    def groups(self) -> list[GroupState]:
+        """Return the consumer groups by name; see ``ConsumerGroups.groups``."""
+        return [] if self._consumers is None else self._consumers.groups()
+
+    async def forget_group(self, group: str) -> None:
+        """Delete a group and its marks; see ``ConsumerGroups.forget_group``."""
+        if self.state is not BufferState.READY:
+            raise self._open_writer.refusal()
+        await self._on_thread(partial(self._forget, group))
+
+    def _forget(self, group: str, store: JournalStore | None) -> None:
         if store is None:
             raise self._open_writer.refusal()
-        return store.trim(up_to_id)
+        store.forget_group(group)
+
+    # --- upkeep ---
+
+    async def trim(self, up_to_id: int) -> int:
+        """Delete whole blocks up to an id, in small transactions between those of requests.
+
+        What a consumer group has not acknowledged stays, and all behind it, unless it is older
+        than GROUP_HOLDS_S_MAX or the journal is larger than GROUP_HOLDS_DISK_SHARE_MAX of the disk:
+        then it goes and counts as evicted for the group. Returns the id up to which everything is
+        deleted now. Raises BufferUnavailableError, DiskFullError or StoreIOError.
+        """
+        done, trimmed = False, 0
+        while not done:
+            done, trimmed = await self._on_thread(partial(self._trim_some, up_to_id))
+        return trimmed
+
+    def _trim_some(self, up_to_id: int, store: JournalStore | None) -> tuple[bool, int]:
+        if store is None:
+            raise self._open_writer.refusal()
+        return store.trim(up_to_id), store.trimmed
 
     def report_damage(self, ranges: Sequence[IdRange]) -> None:
         """Tell that readers found these ids unreadable or absent. From any thread; returns at once.
@@ -221,11 +292,10 @@ class EmbeddedJournal:
         def task(store: JournalStore | None) -> None:
             try:
                 result = work(store)
-            except (OceanError, apsw.Error) as error:
+            except (OceanError, apsw.Error, OSError) as error:
                 problem = translate(error, None if store is None else store.db)
                 loop.call_soon_threadsafe(_fail, future, problem)
-                # Of what is no fault of the file the writer need not know.
-                if store is not None and not isinstance(error, IdempotencyMismatchError):
+                if store is not None and not isinstance(error, _HARMLESS):
                     raise
             else:
                 loop.call_soon_threadsafe(_settle, future, result)

@@ -7,7 +7,8 @@ would overwrite it), then SQLite itself; last the checks that decide which id co
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any, Final
 
@@ -28,6 +29,8 @@ from ocean_core.buffer.embedded.rows import (
     PUT_BLOCK_BACK,
     PUT_KEY_BACK,
     SELECT_MISSING,
+    Grown,
+    add_growth,
     count_of,
     gaps,
     missing_ranges,
@@ -47,7 +50,8 @@ from ocean_core.buffer.embedded.salvage import (
 from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.embedded.store import JournalStore, is_whole
 from ocean_core.buffer.mark import Mark, read_mark
-from ocean_core.buffer.port import IdRange
+from ocean_core.buffer.port import IdRange, UsageCounts
+from ocean_core.buffer.ranges import GroupMarks, IdRanges
 from ocean_core.model.errors import StoreCorruptError
 
 _BLOCKS_VERIFIED: Final = 8
@@ -58,10 +62,15 @@ _WAL_KEPT_FACTOR: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What this process knows of the journal from having written it."""
+    """What this process knows of the journal from having written it.
+
+    ``usage`` and ``groups`` are the mirrors of the store, which hold what is committed.
+    """
 
     epoch: str
     acked_id: int
+    usage: Mapping[str, UsageCounts] = field(default_factory=dict)
+    groups: Mapping[str, GroupMarks] = field(default_factory=dict)
 
 
 def open_store(
@@ -139,6 +148,7 @@ def _open_checked(
             schema.create(db, former.epoch if former is not None else _new_epoch(settings))
         else:
             schema.check_tables(db)
+            schema.migrate(db)
         sync_directory(files.main.parent)
         store = JournalStore(db, files, settings, schema.epoch_of(db))
         if known is not None and known.epoch != store.epoch:
@@ -194,10 +204,15 @@ def _continue_behind(
     db.execute("BEGIN IMMEDIATE")
     if hidden is not None:
         _put_back(db, hidden, store.trimmed, acked_id)
+        store.reload_tallies()
+    if known is not None:
+        store.usage.restore(known.usage)
+        store.groups.restore(known.groups)
     last = _last_id(db)
     _strike_found(store)
     bounds = [last, store.trimmed, schema.meta_integer(db, "high_water"), acked_id or 0]
     bounds += [item.last for item in store.missing[-1:]]
+    bounds += [marks.last_id for marks in store.groups.marks.values()]
     bounds += [mark.id] if mark is not None and mark.epoch == store.epoch else []
     if acked_id is None and hidden is not None:
         bounds.append(_claimed_end(hidden, last))
@@ -209,8 +224,11 @@ def _continue_behind(
     now_us = settings.clock.now_us()
     for item in lost:
         db.execute(INSERT_MISSING, missing_row(item, now_us, "not in the journal"))
-    db.execute("COMMIT")
     store.missing = sorted([*store.missing, *lost], key=lambda item: item.first)
+    # A damaged journal may have kept less of a group's marks than of what was trimmed.
+    _, changes = store.groups.evict(store.trimmed, IdRanges.of_ranges(store.missing))
+    db.execute("COMMIT")
+    store.groups.publish(changes)
     _verify_newest(store)
     # What was brought back, and frames that were perhaps never synced, must not stay in the WAL.
     if not store.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE):
@@ -257,7 +275,7 @@ def _forget_unacknowledged(db: apsw.Connection, acked_id: int) -> None:
     later = "SELECT uuid, keys FROM telemetry_buffer WHERE id > ?"
     rows: list[tuple[Any, ...]] = db.execute(later, (acked_id,)).fetchall()
     for block_uuid, keys in rows:
-        for key in unpack_keys(block_uuid, keys):
+        for key in unpack_keys(block_uuid, keys).keys:
             drop = "DELETE FROM idempotency WHERE scope = ? AND key = ? AND receipt = ?"
             db.execute(drop, (key.scope, key.key, key.receipt))
     db.execute("DELETE FROM telemetry_buffer WHERE id > ?", (acked_id,))
@@ -265,6 +283,8 @@ def _forget_unacknowledged(db: apsw.Connection, acked_id: int) -> None:
 
 
 def _put_back(db: apsw.Connection, hidden: Hidden, trimmed: int, acked_id: int | None) -> None:
+    confirmed: Grown = {}
+    loose: Grown = {}
     for row in hidden.blocks:
         unwanted = row.last_id <= trimmed or (acked_id is not None and row.id > acked_id)
         nearest = db.execute(
@@ -274,8 +294,13 @@ def _put_back(db: apsw.Connection, hidden: Hidden, trimmed: int, acked_id: int |
         if unwanted or nearest:
             continue
         db.execute(PUT_BLOCK_BACK, msgspec.structs.astuple(row))
-        for key in unpack_keys(row.uuid, row.keys):
+        notes = unpack_keys(row.uuid, row.keys)
+        for key in notes.keys:
             db.execute(PUT_KEY_BACK, msgspec.structs.astuple(key))
+        grown = loose if row.id in hidden.unconfirmed else confirmed
+        for user_id, counts in notes.usage.items():
+            add_growth(grown, user_id, *counts)
+    hidden.kept.put_back(db, confirmed, loose)
 
 
 def _claimed_end(hidden: Hidden, last: int) -> int:

@@ -1,8 +1,8 @@
 """SQLite's pages read byte by byte, trusting nothing: what is left of a damaged journal.
 
 Layout: https://www.sqlite.org/fileformat2.html. Page size and reserved bytes are those the journal
-is made with, not those that a damaged header claims. Only cells that a leaf page points to are
-read. Bytes inside of a block that happen to look like another block (a client chooses them) are
+is made with, not those that a damaged header claims. Only cells that a page points to are read:
+of leaf pages, and of the inner pages of an index, which hold rows of tables without rowid. Bytes inside of a block that happen to look like another block (a client chooses them) are
 never taken for one.
 """
 
@@ -18,10 +18,17 @@ from ocean_core.model.block import HEADER, HEADER_BYTES, MAGIC
 
 TABLE_LEAF: Final = 0x0D
 INDEX_LEAF: Final = 0x0A
+INDEX_INNER: Final = 0x02
 
 _FILE_HEADER_BYTES: Final = 100
 _LOCAL_MIN: Final = (PAGE_BYTES - 12) * 32 // 255 - 23
-_LOCAL_MAX: Final = {TABLE_LEAF: PAGE_BYTES - 35, INDEX_LEAF: (PAGE_BYTES - 12) * 64 // 255 - 23}
+_INDEX_LOCAL_MAX: Final = (PAGE_BYTES - 12) * 64 // 255 - 23
+_LOCAL_MAX: Final = {
+    TABLE_LEAF: PAGE_BYTES - 35,
+    INDEX_LEAF: _INDEX_LOCAL_MAX,
+    INDEX_INNER: _INDEX_LOCAL_MAX,
+}
+_CHILD_BYTES: Final = 4
 _OVERFLOW_BYTES: Final = PAGE_BYTES - 4
 _PAYLOAD_MAX: Final = 2 * limits.BLOCK_BYTES_MAX
 _ROW_BYTES: Final = {0: 21, 1: 17}
@@ -38,7 +45,7 @@ SqlValue = None | int | bytes | str
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of a leaf page. ``page[start:]`` begins its payload of ``payload_bytes``."""
+    """A cell with a row. ``page[start:]`` begins its payload of ``payload_bytes``."""
 
     page: Page
     kind: int
@@ -47,21 +54,23 @@ class Cell:
     start: int
 
 
-def leaf_cells(page: Page, page_no: int) -> Iterator[Cell]:
-    """Return the cells of a leaf page; nothing for any other page."""
+def row_cells(page: Page, page_no: int) -> Iterator[Cell]:
+    """Return the cells of a page that holds rows; nothing for any other page."""
     head = _FILE_HEADER_BYTES if page_no == 1 else 0
     if len(page) != PAGE_BYTES or page[head] not in _LOCAL_MAX:
         return
     kind = page[head]
     count = int.from_bytes(page[head + 3 : head + 5], "big")
-    pointers = head + 8
+    # An inner page has the number of its last child in its head, and one before each cell.
+    child = _CHILD_BYTES if kind == INDEX_INNER else 0
+    pointers = head + 8 + child
     if pointers + 2 * count > PAGE_BYTES:
         return
     for i in range(count):
         at = int.from_bytes(page[pointers + 2 * i : pointers + 2 * i + 2], "big")
         if not pointers + 2 * count <= at <= PAGE_BYTES - 4:
             continue
-        payload_bytes, at = _varint(page, at)
+        payload_bytes, at = _varint(page, at + child)
         rowid = 0
         if kind == TABLE_LEAF:
             rowid, at = _varint(page, at)

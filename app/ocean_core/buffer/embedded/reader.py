@@ -29,6 +29,7 @@ _SCRUB_ROWS: Final = 100_000
 _BUSY_MS: Final = 250
 
 _BLOCKS_AFTER: Final = "SELECT id, count, data FROM telemetry_buffer WHERE id > ? ORDER BY id"
+_BLOCK_OVER: Final = "SELECT max(id) FROM telemetry_buffer WHERE id <= ?"
 _LAST: Final = "SELECT id, count FROM telemetry_buffer ORDER BY id DESC LIMIT 1"
 _FIRST: Final = "SELECT id FROM telemetry_buffer ORDER BY id LIMIT 1"
 
@@ -76,6 +77,14 @@ class JournalReader:
         notes them as missing or trimmed.
         """
         return self._guarded(lambda db: _read_after(db, after_id, rows_max))
+
+    def scan(self, first_id: int | None, take: Callable[[Block], int | None]) -> list[IdRange]:
+        """Give whole blocks to ``take``, from that with ``first_id`` on, which may lie inside.
+
+        ``take`` returns which id it wants next: blocks before are left out, unread if they are
+        many; None ends it. Returns what was damaged. Raises as ``read_after`` does.
+        """
+        return self._guarded(lambda db: _scan(db, first_id, take))
 
     def verify_blocks(self, after_id: int = 0) -> Iterator[ScrubStep]:
         """Check every block's CRC in small steps; whoever asks decides on the pace.
@@ -160,6 +169,42 @@ def _read_after(db: apsw.Connection, after_id: int, rows_max: int) -> BlockBatch
         # Ends the read transaction, so that the writer can reuse its WAL.
         found.close()
     return BlockBatch(blocks, position, damaged)
+
+
+def _scan(
+    db: apsw.Connection, wanted: int | None, take: Callable[[Block], int | None]
+) -> list[IdRange]:
+    damaged: list[IdRange] = []
+    while wanted is not None:
+        start = db.execute(_BLOCK_OVER, (wanted,)).get or wanted
+        found = db.execute(_BLOCKS_AFTER, (start - 1,))
+        try:
+            wanted = _scan_on(db, found, wanted, take, damaged)
+        finally:
+            found.close()
+    return damaged
+
+
+def _scan_on(
+    db: apsw.Connection,
+    found: apsw.Cursor,
+    wanted: int,
+    take: Callable[[Block], int | None],
+    damaged: list[IdRange],
+) -> int | None:
+    """Go through blocks one after the other; return where to go on after a leap."""
+    for first, count, data in found:
+        block = whole_block(data)
+        if block is None or block.first_id != first:
+            damaged.append(IdRange(first, _plausible_last(db, first, count_of(count))))
+            continue
+        if block.last_id < wanted:
+            continue
+        following = take(block)
+        if following is None or following > block.last_id + 1:
+            return following
+        wanted = following
+    return None
 
 
 def _unexplained(db: apsw.Connection, gap: IdRange) -> list[IdRange]:

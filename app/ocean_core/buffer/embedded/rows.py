@@ -2,7 +2,8 @@
 
 An idempotency key stands twice: in table ``idempotency``, where it is looked up, and in the row
 of the block that holds its readings. When a block is brought back from a damaged file its keys
-come with it: otherwise a client's retry would store the same readings again.
+come with it: otherwise a client's retry would store the same readings again. Whose readings they
+are stands there for the same reason: so that they are counted.
 """
 
 from __future__ import annotations
@@ -36,6 +37,26 @@ SELECT_MISSING: Final = "SELECT first_id, last_id, crc FROM missing"
 SET_META: Final = "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)"
 GET_META: Final = "SELECT value, crc FROM meta WHERE key = ?"
 SET_CURSOR: Final = "INSERT OR REPLACE INTO cursors (group_name, epoch, id) VALUES (?, ?, ?)"
+SET_USAGE: Final = (
+    "INSERT INTO usage (user_id, stored, charged, crc) VALUES (?, ?, ?, ?) ON CONFLICT (user_id) "
+    "DO UPDATE SET stored = excluded.stored, charged = excluded.charged, crc = excluded.crc"
+)
+SET_GROUP: Final = (
+    "INSERT OR REPLACE INTO consumers (group_name, created_us, cursor, evicted, crc) "
+    "VALUES (?, ?, ?, ?, ?)"
+)
+SET_RANGE: Final = (
+    "INSERT OR REPLACE INTO acknowledged (group_name, first_id, last_id, crc) VALUES (?, ?, ?, ?)"
+)
+
+UsageRow = tuple[str, int, int, int]
+"""user, stored, charged, CRC"""
+
+GroupRow = tuple[str, int, int, int, int]
+"""group, created, cursor, evicted, CRC"""
+
+RangeRow = tuple[str, int, int, int]
+"""group, first id, last id, CRC; the CRC also covers when the group was created"""
 
 
 class KeyRow(msgspec.Struct, frozen=True, array_like=True):
@@ -65,7 +86,26 @@ class BlockRow(msgspec.Struct, frozen=True, array_like=True):
         return self.id + self.count - 1
 
 
-_decoder = msgspec.msgpack.Decoder(list[KeyRow])
+Grown = dict[str, tuple[int, int]]
+"""By user: how many rows are stored, and how many of them cost credits."""
+
+
+def add_growth(grown: Grown, user_id: str, stored: int, charged: int) -> None:
+    """Add counts of a user."""
+    before = grown.get(user_id, (0, 0))
+    grown[user_id] = before[0] + stored, before[1] + charged
+
+
+class BlockNotes(msgspec.Struct, omit_defaults=True):
+    """What column ``keys`` holds when a block has owners; without any it is the list of keys."""
+
+    keys: list[KeyRow] = msgspec.field(default_factory=list)
+    usage: Grown = msgspec.field(default_factory=dict)
+
+
+_decoder: msgspec.msgpack.Decoder[list[KeyRow] | BlockNotes] = msgspec.msgpack.Decoder(
+    list[KeyRow] | BlockNotes
+)
 
 
 def with_crc(body: bytes) -> bytes:
@@ -107,6 +147,28 @@ def missing_ranges(rows: Iterable[Sequence[object]]) -> list[IdRange]:
     return sorted((item for item in found if item is not None), key=lambda item: item.first)
 
 
+def usage_row(user_id: str, stored: int, charged: int) -> UsageRow:
+    """Return the parameters of SET_USAGE."""
+    return user_id, stored, charged, _tagged_crc("usage", user_id, stored, charged)
+
+
+def group_row(name: str, created_us: int, cursor: int, evicted: int) -> GroupRow:
+    """Return the parameters of SET_GROUP."""
+    crc = _tagged_crc("group", name, created_us, cursor, evicted)
+    return name, created_us, cursor, evicted, crc
+
+
+def range_row(name: str, created_us: int, item: IdRange) -> RangeRow:
+    """Return the parameters of SET_RANGE."""
+    crc = _tagged_crc("range", name, created_us, item.first, item.last)
+    return name, item.first, item.last, crc
+
+
+def _tagged_crc(table: str, name: str, *numbers: int) -> int:
+    # Rows found loose in a damaged file show by their CRC which table they are of.
+    return zlib.crc32("\0".join([table, name, *map(str, numbers)]).encode())
+
+
 def sealed_receipt(scope: str, key: str, digest: bytes, receipt: bytes) -> bytes:
     """Return a packed receipt behind a CRC of everything in its row."""
     crc = zlib.crc32(receipt, zlib.crc32(f"{scope}\0{key}\0".encode() + digest))
@@ -126,8 +188,10 @@ def count_of(value: object) -> int:
     return value if isinstance(value, int) and 1 <= value <= BLOCK_ROWS_MAX else 1
 
 
-def pack_keys(rows: Sequence[KeyRow]) -> bytes | None:
-    """Return the value of column ``keys``; None without keys."""
+def pack_keys(rows: list[KeyRow], usage: Grown) -> bytes | None:
+    """Return the value of column ``keys``; None if there is nothing to note."""
+    if usage:
+        return msgspec.msgpack.encode(BlockNotes(rows, usage))
     return msgspec.msgpack.encode(rows) if rows else None
 
 
@@ -144,14 +208,15 @@ def keys_fit(uuid: bytes, keys: bytes | None) -> bool:
     return uuid[12:] == zlib.crc32(keys or b"").to_bytes(4, "little")
 
 
-def unpack_keys(uuid: bytes, keys: bytes | None) -> list[KeyRow]:
-    """Return the keys of a block; none if they are damaged."""
+def unpack_keys(uuid: bytes, keys: bytes | None) -> BlockNotes:
+    """Return keys and owners of a block; none if they are damaged."""
     if not keys or not keys_fit(uuid, keys):
-        return []
+        return BlockNotes()
     try:
-        return _decoder.decode(keys)
+        found = _decoder.decode(keys)
     except msgspec.DecodeError:
-        return []
+        return BlockNotes()
+    return found if isinstance(found, BlockNotes) else BlockNotes(found)
 
 
 def whole_block(data: object) -> Block | None:

@@ -33,16 +33,20 @@ from ocean_core.buffer.embedded.files import (
     sync_directory,
     write_durably,
 )
+from ocean_core.buffer.embedded.kept import KeptRows
 from ocean_core.buffer.embedded.pages import (
+    INDEX_INNER,
+    INDEX_LEAF,
+    TABLE_LEAF,
     Cell,
     Fetch,
     Page,
     SqlValue,
     claims_of,
     find_block,
-    leaf_cells,
     payload_of,
     record_of,
+    row_cells,
 )
 from ocean_core.buffer.embedded.rows import (
     INSERT_MISSING,
@@ -52,7 +56,9 @@ from ocean_core.buffer.embedded.rows import (
     SET_CURSOR,
     SET_META,
     BlockRow,
+    Grown,
     KeyRow,
+    add_growth,
     checked,
     gaps,
     keys_fit,
@@ -75,17 +81,20 @@ from ocean_core.obs.faults import Faults
 
 _COMMIT_BYTES: Final = 16 * 1024 * 1024
 _READ_PAGES: Final = 256
-_LEAF_KINDS: Final = (0x0A, 0x0D)
+_ROW_KINDS: Final = (INDEX_INNER, INDEX_LEAF, TABLE_LEAF)
 
 
 class Hidden(msgspec.Struct, frozen=True):
     """What was found behind a damaged WAL frame.
 
-    ``claims`` are (first id, count) that unreadable blocks there may have had.
+    ``claims`` are (first id, count) that unreadable blocks there may have had. ``kept`` are rows of
+    other tables, ``unconfirmed`` the first ids of blocks whose transaction perhaps never ended.
     """
 
     blocks: list[BlockRow]
     claims: list[tuple[int, int]]
+    kept: KeptRows = msgspec.field(default_factory=KeptRows)
+    unconfirmed: set[int] = msgspec.field(default_factory=set)
 
 
 class _Pages:
@@ -183,15 +192,19 @@ def find_hidden(files: JournalFiles, vfs: str | None) -> Hidden | None:
         return None
     blocks: dict[int, BlockRow] = {}
     claims: set[tuple[int, int]] = set()
+    kept = KeptRows()
+    loose: set[int] = set()
     unconfirmed = pages.wal.last_transaction
     for i in range(pages.wal.accepted, len(pages.wal.frames)):
         frame = pages.wal.frames[i]
         ways: list[Fetch] | None = None
-        for cell in leaf_cells(frame.page, frame.page_no):
+        for cell in row_cells(frame.page, frame.page_no):
             trace = find_block(cell)
             if trace is not None and trace.first_id in blocks:
                 continue
             ways = ways or pages.ways_from_frame(i)
+            if trace is None:
+                _take_row(kept, cell, ways, with_usage=i < unconfirmed)
             row = _block_in(cell, ways)
             # What may never have been acknowledged comes back with its keys or not at all: its
             # client may send it again.
@@ -199,7 +212,16 @@ def find_hidden(files: JournalFiles, vfs: str | None) -> Hidden | None:
                 claims.update(claims_of(cell, trace))
             else:
                 blocks[row.id] = row
-    return Hidden([blocks[first] for first in sorted(blocks)], sorted(claims))
+                loose.update({row.id} if i >= unconfirmed else ())
+    return Hidden([blocks[first] for first in sorted(blocks)], sorted(claims), kept, loose)
+
+
+def _take_row(kept: KeptRows, cell: Cell, ways: list[Fetch], *, with_usage: bool) -> None:
+    for fetch in ways:
+        payload = payload_of(cell, cell.payload_bytes, fetch)
+        columns = None if payload is None else record_of(payload)
+        if columns is not None:
+            kept.take(columns, with_usage=with_usage)
 
 
 def keep_hidden(files: JournalFiles, vfs: str | None) -> None:
@@ -209,7 +231,13 @@ def keep_hidden(files: JournalFiles, vfs: str | None) -> None:
         before = kept_hidden(files)
         if found is not None:
             if before is not None:
-                found = Hidden(before.blocks + found.blocks, before.claims + found.claims)
+                found.kept.update(before.kept)
+                found = Hidden(
+                    before.blocks + found.blocks,
+                    before.claims + found.claims,
+                    found.kept,
+                    before.unconfirmed | found.unconfirmed,
+                )
             write_durably(files.hidden, with_crc(msgspec.msgpack.encode(found)))
 
 
@@ -245,10 +273,12 @@ class _Copy:
         self.epoch = ""
         self.epoch_copy = ""
         self.integers: dict[str, int] = {}
+        self._kept = KeptRows()
+        self._grown: Grown = {}
 
     def take_page(self, page: Page, page_no: int, ways: Callable[[], list[Fetch]]) -> None:
-        """Copy what a leaf page holds."""
-        for cell in leaf_cells(page, page_no):
+        """Copy what a page holds."""
+        for cell in row_cells(page, page_no):
             trace = find_block(cell)
             if trace is not None:
                 found = "SELECT 1 FROM telemetry_buffer WHERE id = ?"
@@ -265,7 +295,10 @@ class _Copy:
         if row is None:
             return
         self._db.execute(PUT_BLOCK_BACK, msgspec.structs.astuple(row))
-        for key in unpack_keys(row.uuid, row.keys):
+        notes = unpack_keys(row.uuid, row.keys)
+        for user_id, counts in notes.usage.items() if self._db.changes() else ():
+            add_growth(self._grown, user_id, *counts)
+        for key in notes.keys:
             self._db.execute(PUT_KEY_BACK, msgspec.structs.astuple(key))
         self._bytes += len(row.data)
         if self._bytes >= _COMMIT_BYTES:
@@ -291,7 +324,7 @@ class _Copy:
                 self.epoch_copy = self.epoch_copy if group else epoch
                 self._db.execute(SET_CURSOR, (group, epoch, position))
             case _:
-                return
+                self._kept.take(columns)
 
     def commit(self) -> None:
         """End the running transaction and begin the next."""
@@ -323,6 +356,7 @@ class _Copy:
         lost = subtract(gaps(found, trimmed + 1), known)
         for item in lost:
             db.execute(INSERT_MISSING, missing_row(item, self._now_us, "damaged journal"))
+        self._kept.put_back(db, self._grown, {})
         schema.put_epoch(db, epoch)
         db.execute(SET_META, meta_row("high_water", high_water))
         db.execute(SET_META, meta_row("trimmed", trimmed))
@@ -387,14 +421,14 @@ def salvage(given: SalvageInput) -> SalvageReport:
 
 
 def _every_page(pages: _Pages) -> Iterator[tuple[Page, int, Callable[[], list[Fetch]]]]:
-    """Return every leaf page image, newest first: of two copies of a row the first one stays."""
+    """Return every page image that may hold rows, newest first: of two copies of a row the first one stays."""
     wal: WalImage = pages.wal
     for i in range(len(wal.frames) - 1, -1, -1):
         frame = wal.frames[i]
         yield frame.page, frame.page_no, lambda i=i: pages.ways_from_frame(i)  # type: ignore[misc]
     for page_no in range(1, pages.main_pages + 1):
         page = pages.main(page_no)
-        if page_no == 1 or (page and page[0] in _LEAF_KINDS):
+        if page_no == 1 or (page and page[0] in _ROW_KINDS):
             yield page, page_no, pages.ways_from_main
 
 

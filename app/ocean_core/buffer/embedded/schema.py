@@ -20,12 +20,15 @@ from ocean_core.buffer.embedded.rows import (
 from ocean_core.buffer.embedded.wal import PAGE_BYTES
 from ocean_core.model.errors import StoreCorruptError, StoreVersionError
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 META_INTEGERS: Final = ("format_version", "high_water", "trimmed")
 
 # What the file's header says at these places: page size, no reserved bytes, and three constants.
 # SQLite would believe a damaged value.
 _FIXED_HEADER: Final = {16: PAGE_BYTES >> 8, 17: 0, 20: 0, 21: 64, 22: 32, 23: 32}
+
+_SCRIPTS: Final = {1: "schema.sql", 2: "schema_2.sql"}
+"""What each version added, by its number."""
 
 _SCHEMA_ROWS: Final = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY rowid"
 
@@ -35,12 +38,29 @@ def create(db: apsw.Connection, epoch: str) -> None:
     db.pragma("page_size", PAGE_BYTES)
     db.pragma("auto_vacuum", 2)
     db.execute("BEGIN IMMEDIATE")
-    db.execute(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
-    db.pragma("user_version", FORMAT_VERSION)
+    for version in _SCRIPTS:
+        _run_script(db, version)
     put_epoch(db, epoch)
-    numbers = {"format_version": FORMAT_VERSION, "high_water": 0, "trimmed": 0}
+    numbers = {"high_water": 0, "trimmed": 0}
     db.executemany(SET_META, [meta_row(key, value) for key, value in numbers.items()])
     db.execute("COMMIT")
+
+
+def migrate(db: apsw.Connection) -> None:
+    """Bring a file of an older version, found good, to the present one, in one transaction."""
+    version = db.pragma("user_version")
+    if version == FORMAT_VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for following in range(version + 1, FORMAT_VERSION + 1):
+        _run_script(db, following)
+    db.execute("COMMIT")
+
+
+def _run_script(db: apsw.Connection, version: int) -> None:
+    db.execute(files(__package__).joinpath(_SCRIPTS[version]).read_text(encoding="utf-8"))
+    db.pragma("user_version", version)
+    db.execute(SET_META, meta_row("format_version", version))
 
 
 def put_epoch(db: apsw.Connection, epoch: str) -> None:
@@ -72,9 +92,12 @@ def _meta(db: apsw.Connection, key: str) -> object:
 
 
 @cache
-def _expected() -> list[tuple[Any, ...]]:
+def _expected(version: int) -> list[tuple[Any, ...]]:
     with_tables = apsw.Connection(":memory:")
-    create(with_tables, "")
+    with_tables.pragma("page_size", PAGE_BYTES)
+    with_tables.pragma("auto_vacuum", 2)
+    for number in range(1, version + 1):
+        _run_script(with_tables, number)
     rows = list(with_tables.execute(_SCHEMA_ROWS))
     with_tables.close()
     return rows
@@ -97,7 +120,7 @@ def check_header(path: Path, vfs: str | None) -> None:
 def check_tables(db: apsw.Connection) -> None:
     """Compare version and tables. Raises StoreVersionError or StoreCorruptError."""
     version = db.pragma("user_version")
-    if version != FORMAT_VERSION:
+    if version not in _SCRIPTS:
         noted = _meta(db, "format_version")
         # Two witnesses, because a damaged byte must not look like a newer version.
         if noted == version and isinstance(version, int) and version > FORMAT_VERSION:
@@ -105,7 +128,7 @@ def check_tables(db: apsw.Connection) -> None:
                 f"the journal has format {version}; this executable knows {FORMAT_VERSION}"
             )
         raise StoreCorruptError(f"the journal claims format {version}, its meta table {noted}")
-    if list(db.execute(_SCHEMA_ROWS)) != _expected():
+    if list(db.execute(_SCHEMA_ROWS)) != _expected(version):
         raise StoreCorruptError("the tables of the journal are not those it was made with")
     if db.pragma("auto_vacuum") != 2 or db.pragma("encoding") != "UTF-8":
         raise StoreCorruptError("the header of the journal is damaged")

@@ -1,5 +1,7 @@
 -- The journal. What stands here is compared with the file at every start: a file whose schema
--- differs is damaged. Root pages must stay where this order puts them.
+-- differs is damaged. Root pages must stay where this order puts them. These are the tables of
+-- version 1, not to be changed: files of that version are compared with them too. What came later
+-- stands in schema_2.sql.
 
 CREATE TABLE telemetry_buffer (
     id INTEGER PRIMARY KEY,      -- id of the first reading of the block
@@ -44,8 +46,8 @@ CREATE TABLE set_aside (
     data BLOB NOT NULL
 );
 
--- How far each consumer group has read; trimming will look at it. The group without a name is the
--- journal itself: a second copy of its epoch, on another page.
+-- The row without a name is the journal itself: a second copy of its epoch, on another page. Other
+-- rows are not in use: consumer groups have tables of their own (schema_2.sql), with a CRC.
 CREATE TABLE cursors (
     group_name TEXT PRIMARY KEY,
     epoch TEXT NOT NULL,

@@ -32,7 +32,10 @@ class JournalTuning:
 
 @dataclass(frozen=True, slots=True)
 class JournalSettings:
-    """Everything the writer needs. ``mark_path`` is the mover's mark, see ``buffer.mark``."""
+    """Everything the writer needs. ``mark_path`` is the mover's mark, see ``buffer.mark``.
+
+    ``disk_bytes`` tells the size of the disk; None asks the system.
+    """
 
     path: Path
     clock: Clock
@@ -47,4 +50,5 @@ class JournalSettings:
     mark_path: Path | None = None
     vfs: str | None = None
     exclusive: bool = False
+    disk_bytes: Callable[[], int] | None = None
     tuning: JournalTuning = JournalTuning()

@@ -15,6 +15,7 @@ import msgspec
 
 from ocean_core.buffer.embedded.files import JournalFiles, identity_of
 from ocean_core.buffer.embedded.group import GroupPlan, Placement
+from ocean_core.buffer.embedded.groups import Changes, GroupTable, MarkRequest
 from ocean_core.buffer.embedded.rows import (
     ADD_BLOCK,
     INSERT_MISSING,
@@ -32,14 +33,17 @@ from ocean_core.buffer.embedded.rows import (
     whole_block,
 )
 from ocean_core.buffer.embedded.settings import JournalSettings
-from ocean_core.buffer.port import IdRange
+from ocean_core.buffer.embedded.trimming import Candidate, deletable
+from ocean_core.buffer.embedded.usage import UsageTable
+from ocean_core.buffer.port import Acknowledged, IdRange
+from ocean_core.buffer.ranges import IdRanges
 from ocean_core.model.errors import (
     IdempotencyMismatchError,
     OceanError,
     StoreCorruptError,
     StoreIOError,
 )
-from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
+from ocean_core.model.receipt import IdempotencyKey, Intake, Owner, Receipt
 
 _FIND_KEY: Final = (
     "SELECT digest, receipt FROM idempotency WHERE scope = ? AND key = ? AND created_us > ?"
@@ -53,6 +57,10 @@ _PUT_KEY: Final = (
 _DROP_OLDEST: Final = (
     "DELETE FROM idempotency WHERE (scope, key) IN (SELECT scope, key FROM idempotency "
     "WHERE created_us < ? ORDER BY created_us LIMIT ?)"
+)
+_OLDEST_BLOCKS: Final = (
+    "SELECT id, count, timestamp, length(data) FROM telemetry_buffer WHERE id <= ? "
+    "ORDER BY id LIMIT ?"
 )
 _PURGE_STEP: Final = 256
 _TRIM_STEP: Final = 500
@@ -78,6 +86,11 @@ class Request(Protocol):
         """The retry marker."""
         ...
 
+    @property
+    def owner(self) -> Owner | None:
+        """Whose rows they are."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -101,6 +114,8 @@ class JournalStore:
         self.trimmed = 0
         self.missing: list[IdRange] = []
         self.wal_pages = 0
+        self.usage = UsageTable(db)
+        self.groups = GroupTable(db)
         self._files = files
         self._settings = settings
         self._high_water = 0
@@ -141,9 +156,12 @@ class JournalStore:
         plan.seal()
         new_keys: list[KeyRow] = []
         for i, placement in placed.items():
-            receipt = placement.receipt(requests[i].intake, now_us)
+            request = requests[i]
+            receipt = placement.receipt(request.intake, now_us)
             outcomes[i] = receipt
-            key = requests[i].key
+            if request.owner is not None:
+                placement.count(request.owner, request.intake.rows)
+            key = request.key
             if key is not None:
                 sealed = sealed_receipt(key.scope, key.key, key.digest, _encoder.encode(receipt))
                 row = KeyRow(key.scope, key.key, key.digest, now_us, sealed)
@@ -152,6 +170,7 @@ class JournalStore:
         rows = plan.rows()
         db.executemany(ADD_BLOCK, map(msgspec.structs.astuple, rows))
         db.executemany(_PUT_KEY, map(msgspec.structs.astuple, new_keys))
+        grown = self.usage.write(plan.growth())
         keys = self._keys + len(new_keys)
         evicted, purged = self._drop_keys(keys, now_us) if new_keys else (0, 0)
         settings.faults.hit("journal.before_commit")
@@ -159,6 +178,7 @@ class JournalStore:
         self._require_in_place()
         settings.faults.hit("journal.after_commit")
         self._clock_offset_us = offset_us
+        self.usage.publish(grown)
         added = plan.next_id - self.next_id
         if added:
             self.newest_arrival_us = max(self.newest_arrival_us, now_us)
@@ -270,25 +290,79 @@ class JournalStore:
         self._require_in_place()
         self._high_water = self.head_id
 
+    # --- consumer groups ---
+
+    def acknowledge(self, requests: Sequence[MarkRequest]) -> list[Acknowledged | OceanError]:
+        """Mark ids as read, durably; return an outcome for each request. Raises apsw.Error."""
+        self.db.execute("BEGIN IMMEDIATE")
+        outcomes, changes = self.groups.acknowledge(
+            requests, self.trimmed, self._gone(), self._settings.clock.now_us()
+        )
+        self._commit_marks(changes)
+        return outcomes
+
+    def forget_group(self, name: str) -> None:
+        """Delete a group, durably. Raises UnknownRecordError or apsw.Error."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            changes = self.groups.forget(name)
+        except OceanError:
+            self.db.execute("ROLLBACK")
+            raise
+        self._commit_marks(changes)
+
+    def _commit_marks(self, changes: Changes) -> None:
+        if changes:
+            self._settings.faults.hit("journal.before_commit")
+        self.db.execute("COMMIT")
+        if changes:
+            self._require_in_place()
+            self._settings.faults.hit("journal.after_commit")
+            self.groups.publish(changes)
+
+    def reload_tallies(self) -> None:
+        """Read usage and groups again after others wrote their tables."""
+        self.usage = UsageTable(self.db)
+        self.groups = GroupTable(self.db)
+
+    def _gone(self) -> IdRanges:
+        return IdRanges.of_ranges(self.missing)
+
     def trim(self, up_to_id: int) -> bool:
-        """Delete some whole blocks up to an id; False while there are more. Raises apsw.Error."""
+        """Delete some whole blocks up to an id; False while there are more. Raises apsw.Error.
+
+        Stops at a block that a consumer group may still hold back.
+        """
         db = self.db
         db.execute("BEGIN IMMEDIATE")
-        rows: list[tuple[Any, ...]] = db.execute(
-            "SELECT id, count FROM telemetry_buffer WHERE id <= ? ORDER BY id LIMIT ?",
-            (up_to_id, _TRIM_STEP),
-        ).fetchall()
-        lasts = [first + count_of(count) - 1 for first, count in rows]
-        whole = [last for last in lasts if last <= up_to_id]
-        if whole:
-            last = whole[-1]
+        rows: list[tuple[Any, ...]] = db.execute(_OLDEST_BLOCKS, (up_to_id, _TRIM_STEP)).fetchall()
+        blocks = [
+            Candidate(first + count_of(count) - 1, arrival, size)
+            for first, count, arrival, size in rows
+        ]
+        blocks = [block for block in blocks if block.last_id <= up_to_id]
+        free = deletable(blocks, self._held_from(), self._settings, db)
+        lost: dict[str, int] = {}
+        changes: Changes = {}
+        if free:
+            last = free[-1].last_id
             db.execute("DELETE FROM telemetry_buffer WHERE id <= ?", (last,))
             db.execute(SET_META, meta_row("trimmed", last))
             db.execute(SET_META, meta_row("high_water", self.head_id))
+            lost, changes = self.groups.evict(last, self._gone())
             self.trimmed = last
             self._high_water = self.head_id
         db.execute("COMMIT")
-        return len(whole) < _TRIM_STEP
+        self.groups.publish(changes)
+        for name, count in lost.items():
+            self._settings.log.warning("buffer.group_evicted", group=name, readings=count)
+        return len(free) < _TRIM_STEP
+
+    def _held_from(self) -> int | None:
+        """Return the first id that a group still waits for; None without groups."""
+        marks = self.groups.marks.values()
+        gone = self._gone()
+        return min((item.evict(0, gone)[0].cursor + 1 for item in marks), default=None)
 
     # --- damage ---
 

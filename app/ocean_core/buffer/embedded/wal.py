@@ -101,7 +101,8 @@ def _parse(data: bytes, count: int, header: list[int], order: str) -> WalImage:
     )
     salts = [(int(row[2]), int(row[3])) for row in fields]
     present = (header[4], header[5]) if header_holds else _present_salts(salts, sums_hold)
-    end = _end_of_generation(salts, sums_hold, present)
+    ours = _of_generation(salts, sums_hold, present)
+    end = max((i + 1 for i, is_ours in enumerate(ours) if is_ours), default=0)
     view = memoryview(data)
     frames: list[Frame] = []
     accepted = 0
@@ -109,7 +110,8 @@ def _parse(data: bytes, count: int, header: list[int], order: str) -> WalImage:
     for i in range(end):
         start = HEADER_BYTES + i * FRAME_BYTES + FRAME_HEADER_BYTES
         intact = bool(sums_hold[i]) and salts[i] == present
-        ends = bool(fields[i][1])
+        # Where a frame never reached the disk, an older one stands, whose end is none of ours.
+        ends = ours[i] and bool(fields[i][1])
         frames.append(Frame(int(fields[i][0]), ends, intact, view[start : start + PAGE_BYTES]))
         unbroken = unbroken and intact and bool(fields[i][0])
         if unbroken and ends:
@@ -117,18 +119,17 @@ def _parse(data: bytes, count: int, header: list[int], order: str) -> WalImage:
     return WalImage(frames, accepted)
 
 
-def _end_of_generation(
+def _of_generation(
     salts: list[tuple[int, int]], sums_hold: npt.NDArray[np.bool_], present: tuple[int, int]
-) -> int:
-    """Return how many frames belong to the present generation; older ones follow it."""
-    end = 0
+) -> list[bool]:
+    """Return for each frame whether it belongs to the present generation; older ones follow it."""
+    found: list[bool] = []
     ours = False
     for i, salt in enumerate(salts):
         # The sum does not cover the salt: if it continues one of our frames, the salt is damaged.
         ours = salt == present or (ours and bool(sums_hold[i]))
-        if ours:
-            end = i + 1
-    return end
+        found.append(ours)
+    return found
 
 
 def _present_salts(

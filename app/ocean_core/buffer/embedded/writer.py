@@ -33,7 +33,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,7 +43,8 @@ from ocean_core.buffer.embedded.failures import RETRY_AFTER_S, translate
 from ocean_core.buffer.embedded.opening import Known, open_store
 from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.embedded.store import JournalStore
-from ocean_core.buffer.port import BufferState, IdRange
+from ocean_core.buffer.port import BufferState, IdRange, UsageCounts
+from ocean_core.buffer.ranges import GroupMarks
 from ocean_core.model.errors import (
     BufferUnavailableError,
     DiskFullError,
@@ -54,7 +55,7 @@ from ocean_core.model.errors import (
     StoreVersionError,
 )
 from ocean_core.model.limits import MIB
-from ocean_core.model.receipt import IdempotencyKey, Intake, Receipt
+from ocean_core.model.receipt import IdempotencyKey, Intake, Owner, Receipt
 
 GROUP_BYTES_MAX: Final = 16 * MIB
 GROUP_REQUESTS_MAX: Final = 8192
@@ -68,6 +69,7 @@ class Waiting:
 
     intake: Intake
     key: IdempotencyKey | None
+    owner: Owner | None
     cost: int
     future: asyncio.Future[Receipt]
     since: float
@@ -97,6 +99,9 @@ class JournalWriter:
         self.head_id = 0
         self.epoch = ""
         self.missing: tuple[IdRange, ...] = ()
+        # Those of the store: each changes after a commit, an entry at a time.
+        self.usage: Mapping[str, UsageCounts] = {}
+        self.groups: Mapping[str, GroupMarks] = {}
         self.queue_bytes = 0
         self.newest_arrival_us = 0
         self._settings = settings
@@ -203,6 +208,8 @@ class JournalWriter:
             # Taken one by one: one that fails ends the step, and the others must not be lost.
             self._tasks.popleft()(store)
             ran += 1
+        if ran and store.wal_pages >= self._settings.tuning.wal_pages_max:
+            self._checkpoint(idle=False)
         if timed_out:
             self._checkpoint(idle=True)
         return bool(group or ran or timed_out)
@@ -261,7 +268,7 @@ class JournalWriter:
         except BaseException:
             self._failed_group = group
             raise
-        self._known = Known(store.epoch, store.head_id)
+        self._remember(store)
         self.head_id = store.head_id
         self.newest_arrival_us = store.newest_arrival_us
         self._answer(
@@ -277,6 +284,9 @@ class JournalWriter:
         self._commit_times.observe(clock.monotonic() - started)
         if store.wal_pages >= self._settings.tuning.wal_pages_max:
             self._checkpoint(idle=False)
+
+    def _remember(self, store: JournalStore) -> None:
+        self._known = Known(store.epoch, store.head_id, store.usage.counts, store.groups.marks)
 
     def _checkpoint(self, *, idle: bool) -> None:
         store = self._store
@@ -333,7 +343,9 @@ class JournalWriter:
         self._damage = None
         self._store = store
         self._failures = 0
-        self._known = Known(store.epoch, store.head_id)
+        self._remember(store)
+        self.usage = store.usage.counts
+        self.groups = store.groups.marks
         self.epoch = store.epoch
         self.head_id = store.head_id
         self.newest_arrival_us = store.newest_arrival_us
@@ -405,11 +417,12 @@ class JournalWriter:
         for task in tasks:
             task(None)
         self._tell_opened(self.failure)
-        self._call(_settle, self._closed, None)
+        self.call_on_loop(_settle, self._closed, None)
 
     # --- to the event loop ---
 
-    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+    def call_on_loop(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function on the event loop, soon. From any thread."""
         try:
             self._callbacks.loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
@@ -418,7 +431,7 @@ class JournalWriter:
 
     def _answer(self, answers: list[Answer], head_id: int | None = None) -> None:
         if answers:
-            self._call(self._deliver, answers, head_id)
+            self.call_on_loop(self._deliver, answers, head_id)
 
     def _deliver(self, answers: list[Answer], head_id: int | None) -> None:
         for future, outcome in answers:
@@ -438,11 +451,11 @@ class JournalWriter:
             self.state = state
         self._settings.metrics.set("ocean_buffer_ready", int(state is BufferState.READY))
         if changed:
-            self._call(self._callbacks.on_state, state, reason)
+            self.call_on_loop(self._callbacks.on_state, state, reason)
 
     def _tell_opened(self, error: OceanError | None) -> None:
         fatal = error if isinstance(error, StoreVersionError) else None
-        self._call(_settle, self._opened, fatal)
+        self.call_on_loop(_settle, self._opened, fatal)
 
 
 def _settle(future: asyncio.Future[None], error: OceanError | None) -> None:

@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from ocean_core.model.errors import (
     AnalyticsUnavailableError,
     QueryTooLargeError,
     StoreIOError,
 )
+from ocean_core.model.naming import NO_RULES, Names
 from ocean_core.obs.clock import Clock
 from ocean_core.pipeline.live_window import LiveWindow
 from ocean_core.service.queries.anomalies import answer_anomalies
@@ -82,19 +85,26 @@ class QueryEngine:
         self._sessions: set[Session] = set()
         self._sessions_lock = threading.Lock()
         self._stopping = False
+        self._names = NO_RULES
+
+    def use_names(self, names: Names) -> None:
+        """Follow other rules about names: who asks for an old name means the new one."""
+        self._names = names
 
     def answer(
         self, name: str, params: Mapping[str, object], *, timeout_s: float | None = None
     ) -> bytes:
         """Return the JSON answer to a query with the parameters as they came.
 
-        ``timeout_s`` is what is left of the time limit, None if all of it is. Raises QueryError, UnknownSensorError, MetricChoiceError, QueryTooLargeError,
-        QueryTimeoutError, AnalyticsUnavailableError, StoreIOError.
+        ``timeout_s`` is what is left of the time limit, None if all of it is. Raises QueryError,
+        UnknownSensorError, MetricChoiceError, QueryTooLargeError, QueryTimeoutError,
+        AnalyticsUnavailableError, StoreIOError.
         """
-        return self.answer_request(parse_request(name, params), timeout_s=timeout_s)
+        return self.answer_request(parse_request(name, params, internal=True), timeout_s=timeout_s)
 
     def answer_request(self, request: Request, *, timeout_s: float | None = None) -> bytes:
         """Return the JSON answer to a checked request. Raises what ``answer`` raises."""
+        request = _with_present_names(request, self._names)
         left_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         session = Session(self._cursors, left_s, limit_s=self._timeout_s)
         self._enter(session)
@@ -180,6 +190,16 @@ class QueryEngine:
         if is_system_error(error):
             return StoreIOError(f"analytics.duckdb: {error}")
         return error
+
+
+def _with_present_names(request: Request, names: Names) -> Request:
+    """Return the request for the sensors as they are called now."""
+    if not names.renames or isinstance(request, SensorsRequest | LatestAllRequest):
+        return request
+    if isinstance(request, CompareRequest):
+        present = tuple(dict.fromkeys(map(names.asked, request.sensor_ids)))
+        return msgspec.structs.replace(request, sensor_ids=present)
+    return msgspec.structs.replace(request, sensor_id=names.asked(request.sensor_id))
 
 
 _METHODS: Final[dict[type[Request], Callable[[QueryEngine, Session, Any], Answer]]] = {

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from ocean_core.model import limits
+from ocean_core.model.access import Principal
 from ocean_core.model.block import EVENT_METRIC
 from ocean_core.obs.clock import iso_utc
 from ocean_core.pipeline.live_window import LiveWindow
@@ -39,6 +40,7 @@ _NAMES: Final = """
 SELECT DISTINCT sensor_id FROM series WHERE sensor_id > ? AND starts_with(sensor_id, ?)
 ORDER BY sensor_id LIMIT ?
 """
+_ALL: Final = 2**62
 _NEWEST: Final = """
 SELECT epoch_us(ts), value, quality, id FROM readings
 WHERE series_id = ? AND ts = (SELECT max(last_ts) FROM rollup_1h WHERE series_id = ?)
@@ -70,7 +72,7 @@ WHERE series_id = ? AND ts >= make_timestamp(?::BIGINT) AND ts < make_timestamp(
 
 def answer_sensors(window: LiveWindow | None, session: Session, request: SensorsRequest) -> Sensors:
     """Return a page of sensors by name (by code point)."""
-    names, following = _page(window, session, request.limit, request.after, request.prefix)
+    names, following = _page(window, session, request, request.prefix)
     page = [_sensor(window, session, name) for name in names]
     return Sensors(page, len(page), following)
 
@@ -97,7 +99,7 @@ def answer_latest_all(
     window: LiveWindow | None, session: Session, request: LatestAllRequest, now_us: int
 ) -> LatestAll:
     """Return the newest readings of a page of sensors by name."""
-    names, following = _page(window, session, request.limit, request.after, None)
+    names, following = _page(window, session, request, None)
     page = [
         LatestOfSensor(name, _readings(session, metrics_of(window, session, name), now_us))
         for name in names
@@ -126,20 +128,25 @@ def answer_events(window: LiveWindow | None, session: Session, request: EventsRe
 def _page(
     window: LiveWindow | None,
     session: Session,
-    limit: int,
-    after: str | None,
+    request: SensorsRequest | LatestAllRequest,
     prefix: str | None,
 ) -> tuple[list[str], str | None]:
     """Return up to ``limit`` names behind ``after``, and the last one if more follow."""
+    limit, after, pattern = request.limit, request.after, request.pattern
+    # What a pattern means is decided in one place, not a second time in SQL.
+    may_touch = None if pattern is None else Principal("key", sensors=pattern).may_touch
     if window is None:
-        rows = session.rows(_NAMES, [after or "", prefix or "", limit + 1])
-        names = [name for (name,) in rows]
+        most = limit + 1 if may_touch is None else _ALL
+        rows = session.rows(_NAMES, [after or "", prefix or "", most])
+        names = [name for (name,) in rows if may_touch is None or may_touch(name)][: limit + 1]
     else:
         known: Iterable[str] = window.sensors()
         if after is not None:
             known = [name for name in known if name > after]
         if prefix is not None:
             known = [name for name in known if name.startswith(prefix)]
+        if may_touch is not None:
+            known = filter(may_touch, known)
         names = heapq.nsmallest(limit + 1, known)
     return names[:limit], names[limit - 1] if len(names) > limit else None
 

@@ -75,11 +75,15 @@ class CompareRequest(msgspec.Struct, frozen=True):
 
 
 class SensorsRequest(msgspec.Struct, frozen=True):
-    """A page of the known sensors, by name, beginning behind ``after``."""
+    """A page of the known sensors, by name, beginning behind ``after``.
+
+    ``pattern`` is that of the key which asks: other sensors do not exist for it.
+    """
 
     limit: int = limits.SENSORS_PAGE_DEFAULT
     after: str | None = None
     prefix: str | None = None
+    pattern: str | None = None
 
 
 class LatestRequest(msgspec.Struct, frozen=True):
@@ -90,10 +94,14 @@ class LatestRequest(msgspec.Struct, frozen=True):
 
 
 class LatestAllRequest(msgspec.Struct, frozen=True):
-    """The newest readings of a page of sensors, by name, beginning behind ``after``."""
+    """The newest readings of a page of sensors, by name, beginning behind ``after``.
+
+    ``pattern`` is that of the key which asks: other sensors do not exist for it.
+    """
 
     limit: int = limits.SENSORS_PAGE_DEFAULT
     after: str | None = None
+    pattern: str | None = None
 
 
 class EventsRequest(msgspec.Struct, frozen=True):
@@ -121,8 +129,8 @@ Fields = dict[str, Any]
 Reader = Callable[[str, object], Fields]
 
 
-def parse_request(name: str, params: Params) -> Request:
-    """Return the request for the query ``name``.
+def parse_request(name: str, params: Params, *, internal: bool = False) -> Request:
+    """Return the request for the query ``name``; ``internal`` are parameters of our own making.
 
     A parameter that is None counts as absent; one that the query does not take is refused, since
     a misspelt bound that is ignored gives a wrong answer without a word. Raises QueryError naming
@@ -137,6 +145,8 @@ def parse_request(name: str, params: Params) -> Request:
         if value is None:
             continue
         reader = readers.get(parameter)
+        if internal and reader is None:
+            reader = _INTERNAL.get((name, parameter))
         if reader is None:
             refuse(parameter, value, "no such parameter; known are " + ", ".join(readers))
         fields |= reader(parameter, value)
@@ -219,6 +229,10 @@ def _prefix(field: str, value: object) -> Fields:
     return {"prefix": parse_text(field, value, bytes_max=limits.SENSOR_ID_BYTES_MAX)}
 
 
+def _pattern(field: str, value: object) -> Fields:
+    return {"pattern": parse_text(field, value, bytes_max=limits.KEY_PATTERN_BYTES_MAX)}
+
+
 def _sensors(field: str, value: object) -> Fields:
     expected = f"an array of 1 to {limits.COMPARE_SENSORS_MAX} sensor ids"
     if not isinstance(value, list | tuple):
@@ -246,6 +260,11 @@ _REQUIRED: Final = {
     "sensor_ids": f"an array of 1 to {limits.COMPARE_SENSORS_MAX} sensor ids",
 }
 
+
+_INTERNAL: Final[dict[tuple[str, str], Reader]] = {
+    ("sensors", "pattern"): _pattern,
+    ("latest_all", "pattern"): _pattern,
+}
 
 _QUERIES: Final[dict[str, tuple[Callable[..., Request], dict[str, Reader], str | None]]] = {
     "stats": (StatsRequest, _SERIES, "sensor_id"),

@@ -7,6 +7,7 @@ from ocean_core.storage.analytics.batch import (
     Partials,
     ReadingColumns,
 )
+from ocean_core.storage.analytics.changes import AppliedRules, Changes
 from ocean_core.storage.analytics.cursor import PARTIAL_COLUMNS, Cursor, as_us, fetch_partials
 from ocean_core.storage.analytics.errors import (
     DuckError,
@@ -20,6 +21,8 @@ from ocean_core.storage.analytics.store import AnalyticsStore, Opened
 __all__ = [
     "AnalyticsStore",
     "Opened",
+    "AppliedRules",
+    "Changes",
     "Cursor",
     "MoveBatch",
     "ReadingColumns",

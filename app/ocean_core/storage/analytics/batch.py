@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,7 +77,10 @@ class EventColumns:
 
 @dataclass(frozen=True, slots=True)
 class MoveBatch:
-    """One transaction: rows, rollup partials, new series, and the watermark they lead to."""
+    """One transaction: rows, rollup partials, new series, and the watermark they lead to.
+
+    ``forgotten`` counts, by rule, all rows that rules made vanish up to here; None: as before.
+    """
 
     epoch: str
     watermark: int
@@ -86,3 +89,4 @@ class MoveBatch:
     new_series: Sequence[NewSeries]
     minutes: Partials | None
     hours: Partials | None
+    forgotten: Mapping[int, int] | None = None

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 
 from ocean_core.model.errors import AlreadyRunningError, AnalyticsUnavailableError, StoreIOError
 from ocean_core.obs.clock import Clock, iso_utc
@@ -25,6 +24,14 @@ from ocean_core.storage.analytics.batch import (
     NewSeries,
     Partials,
     ReadingColumns,
+)
+from ocean_core.storage.analytics.changes import (
+    AppliedRules,
+    Changes,
+    Columns,
+    insert_columns,
+    keep_forgotten,
+    read_rules,
 )
 from ocean_core.storage.analytics.cursor import Cursor, partial_columns
 from ocean_core.storage.analytics.errors import (
@@ -43,8 +50,6 @@ TROUBLE_AGAIN_US: Final = 600_000_000
 """Two internal errors of DuckDB within this time: a restart did not help, the file is suspect."""
 TROUBLE_REBUILT_US: Final = 86_400_000_000
 """For this long no second rebuild for internal errors: a new file has them, too."""
-
-Columns = dict[str, npt.NDArray[Any]]
 
 
 class _UnfitError(Exception):
@@ -229,6 +234,7 @@ class AnalyticsStore:
         if marks[0][0] != self._epoch:
             raise _UnfitError(f"built from another journal (epoch {marks[0][0]})")
         self._watermark = int(marks[0][1])
+        read_rules(connection)
 
     def _move_aside(self, reason: str) -> None:
         stamp = iso_utc(self._clock.now_us()).translate({ord(c): None for c in "-:"})
@@ -355,7 +361,9 @@ class AnalyticsStore:
             assert batch.watermark > self._watermark, (batch.watermark, self._watermark)
             with self._transaction() as connection:
                 for table, columns in _tables(batch):
-                    _insert(connection, table, columns)
+                    insert_columns(connection, table, columns)
+                if batch.forgotten is not None:
+                    keep_forgotten(connection, batch.forgotten)
                 connection.execute("UPDATE watermark SET id = ?", [batch.watermark])
                 self._faults.hit("mover.before_commit")
             self._watermark = batch.watermark
@@ -368,7 +376,24 @@ class AnalyticsStore:
         """
         with self._transaction() as connection:
             connection.execute(f"DELETE FROM {table} WHERE {condition}")  # noqa: S608 - see above
-            _insert(connection, table, partial_columns(merged))
+            insert_columns(connection, table, partial_columns(merged))
+
+    def applied_rules(self) -> AppliedRules:
+        """Return the rules about names that the file follows. Raises DuckError."""
+        with self._lock:
+            return read_rules(self._opened())
+
+    @contextmanager
+    def change(self) -> Iterator[Changes]:
+        """Change what is stored already, in one transaction, from the thread that writes.
+
+        Raises DuckError after a rollback. If the commit itself failed, ``applied_rules`` tells what
+        became of it.
+        """
+        with self._transaction() as connection:
+            yield Changes(connection)
+            self._faults.hit("rules.before_commit")
+        self._faults.hit("rules.after_commit")
 
     @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -387,14 +412,6 @@ class AnalyticsStore:
         if self._connection is None:
             raise AnalyticsUnavailableError("analytics.duckdb is not open")
         return self._connection
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, columns: Columns) -> None:
-    connection.register("incoming", cast("Any", columns))
-    try:
-        connection.execute(f"INSERT INTO {table} SELECT * FROM incoming")  # noqa: S608 - our names
-    finally:
-        connection.unregister("incoming")
 
 
 def _tables(batch: MoveBatch) -> list[tuple[str, Columns]]:

@@ -1,0 +1,89 @@
+"""Profiles of sensors."""
+
+from __future__ import annotations
+
+from litestar import Controller, Response, delete, get, post
+from litestar.params import FromPath
+
+from ocean_core.api.access import principal_of
+from ocean_core.api.body import json_body
+from ocean_core.api.input import answer, decode_body
+from ocean_core.api.openapi import answers, operation, query_parameter
+from ocean_core.api.paging import LIMIT, after_parameter, page_limit, query_texts
+from ocean_core.api.record_schemas import PROFILE_OPERATION, READ_PROBLEMS, WRITE_PROBLEMS
+from ocean_core.api.services import AnyRequest, path_text, services_of
+from ocean_core.model.errors import UnknownRecordError
+from ocean_core.service.accounts.profiles import (
+    NewProfile,
+    Profile,
+    ProfileDeleted,
+    ProfileList,
+    ProfileStored,
+)
+
+_SENSOR = query_parameter("sensor_id", "Only those of this sensor.", "press-01")
+
+
+class ProfilesController(Controller):
+    """Routes of /api/ocean/profiles."""
+
+    path = "/api/ocean/profiles"
+    tags = ("Profiles",)
+
+    @post(
+        "/store",
+        status_code=200,
+        opt={"access": "admin"},
+        operation_class=PROFILE_OPERATION,
+        responses=answers(ProfileStored, *WRITE_PROBLEMS),
+        summary="Store a profile",
+    )
+    async def store(self, request: AnyRequest) -> Response[bytes]:
+        """Store a profile in place of one of the same id."""
+        services = services_of(request)
+        query_texts(request)
+        async with json_body(request, services) as body:
+            return answer(await services.profiles.put(decode_body(body, NewProfile)))
+
+    @get(
+        opt={"access": "read"},
+        operation_class=operation(LIMIT, after_parameter("press-01-cal"), _SENSOR),
+        responses=answers(ProfileList, *READ_PROBLEMS),
+        summary="Stored profiles",
+    )
+    async def profiles(self, request: AnyRequest) -> Response[bytes]:
+        """Return a page of profiles by id; a key for some sensors sees only theirs."""
+        texts = query_texts(request, "limit", "after", "sensor_id")
+        page = await services_of(request).profiles.page(
+            texts.get("sensor_id"), texts.get("after", ""), page_limit(texts)
+        )
+        may_touch = principal_of(request).may_touch
+        page.profiles = [profile for profile in page.profiles if may_touch(profile.sensor_id)]
+        return answer(page)
+
+    @get(
+        "/{profile_id:str}",
+        opt={"access": "read"},
+        responses=answers(Profile, *READ_PROBLEMS, 404),
+        summary="A profile",
+    )
+    async def profile(self, request: AnyRequest, profile_id: FromPath[str]) -> Response[bytes]:
+        """Return a profile as it was stored."""
+        profile = await services_of(request).profiles.get(path_text(profile_id))
+        if not principal_of(request).may_touch(profile.sensor_id):
+            # Not even that it exists is of any concern to a key for other sensors.
+            raise UnknownRecordError("Profile not found")
+        return answer(profile)
+
+    @delete(
+        "/{profile_id:str}",
+        status_code=200,
+        opt={"access": "admin"},
+        responses=answers(ProfileDeleted, *READ_PROBLEMS, 404, 507),
+        summary="Delete a profile",
+    )
+    async def delete_profile(
+        self, request: AnyRequest, profile_id: FromPath[str]
+    ) -> Response[bytes]:
+        """Delete a profile."""
+        return answer(await services_of(request).profiles.delete(path_text(profile_id)))

@@ -1,0 +1,135 @@
+"""What people write about sensors; their names; what was forgotten."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+from litestar import Controller, Response, get, patch, post
+from litestar.params import FromPath
+
+from ocean_core.api.access import origin_of, principal_of
+from ocean_core.api.body import json_body
+from ocean_core.api.input import answer, decode_body
+from ocean_core.api.openapi import answers, operation
+from ocean_core.api.paging import LIMIT, after_parameter, page_limit, query_problem, query_texts
+from ocean_core.api.record_schemas import (
+    FORGET_OPERATION,
+    READ_PROBLEMS,
+    RENAME_OPERATION,
+    SENSOR_OPERATION,
+    WRITE_PROBLEMS,
+)
+from ocean_core.api.services import AnyRequest, path_text, services_of
+from ocean_core.model.errors import ForbiddenError
+from ocean_core.service.accounts.sensors import (
+    Ledger,
+    SensorChange,
+    SensorDetail,
+    SensorForgotten,
+    SensorRecord,
+    SensorRenamed,
+)
+
+_CURSOR: Final = r"^[a-z]+/.+$"
+
+
+class NewName(msgspec.Struct, forbid_unknown_fields=True):
+    """What a sensor is to be called."""
+
+    to: str
+
+
+class Confirmation(msgspec.Struct, forbid_unknown_fields=True):
+    """The id of the sensor to forget, once more."""
+
+    confirm: str
+
+
+class SensorRecordsController(Controller):
+    """Routes of single sensors, and of the ledger of losses."""
+
+    path = "/api/ocean"
+    tags = ("Sensors",)
+
+    @get(
+        "/sensors/{sensor_id:str}",
+        opt={"access": "read"},
+        responses=answers(SensorDetail, *READ_PROBLEMS, 404, 504),
+        summary="A sensor",
+    )
+    async def sensor(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+        """Return what people wrote about a sensor and what it has sent; older names work too."""
+        name = path_text(sensor_id)
+        principal = principal_of(request)
+        if not principal.may_touch(name):
+            raise ForbiddenError(f"{principal.actor} is for sensors like {principal.sensors!r}")
+        return answer(await services_of(request).sensors.show(name))
+
+    @patch(
+        "/sensors/{sensor_id:str}",
+        opt={"access": "admin"},
+        operation_class=SENSOR_OPERATION,
+        responses=answers(SensorRecord, *WRITE_PROBLEMS),
+        summary="Describe a sensor",
+    )
+    async def describe(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+        """Change what is said about a sensor, also one that has sent nothing yet."""
+        services = services_of(request)
+        async with json_body(request, services) as body:
+            change = decode_body(body, SensorChange)
+        name = path_text(sensor_id)
+        return answer(await services.sensors.update(name, change, origin_of(request)))
+
+    @post(
+        "/sensors/{sensor_id:str}/rename",
+        status_code=200,
+        opt={"access": "admin"},
+        operation_class=RENAME_OPERATION,
+        responses=answers(SensorRenamed, *WRITE_PROBLEMS, 404, 409, 504),
+        summary="Rename a sensor",
+    )
+    async def rename(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+        """Call a sensor otherwise, for all its readings; those to come may use the old name."""
+        services = services_of(request)
+        async with json_body(request, services) as body:
+            new_id = decode_body(body, NewName).to
+        name = path_text(sensor_id)
+        return answer(await services.sensors.rename(name, new_id, origin_of(request)))
+
+    @post(
+        "/sensors/{sensor_id:str}/forget",
+        status_code=200,
+        opt={"access": "admin"},
+        operation_class=FORGET_OPERATION,
+        responses=answers(SensorForgotten, *WRITE_PROBLEMS, 404),
+        summary="Forget a sensor",
+    )
+    async def forget(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+        """Forget a sensor's record and all its readings so far. There is no way back."""
+        services = services_of(request)
+        async with json_body(request, services) as body:
+            confirm = decode_body(body, Confirmation).confirm
+        name = path_text(sensor_id)
+        return answer(await services.sensors.forget(name, confirm, origin_of(request)))
+
+    @get(
+        "/ledger",
+        opt={"access": "read"},
+        operation_class=operation(LIMIT, after_parameter("forgotten/press-01", _CURSOR)),
+        responses=answers(Ledger, *READ_PROBLEMS),
+        summary="Readings that are no longer stored",
+    )
+    async def ledger(self, request: AnyRequest) -> Response[bytes]:
+        """Return a page of sensors with what was lost, and why; a limited key sees only its own."""
+        texts = query_texts(request, "limit", "after")
+        after = texts.get("after")
+        if after is not None and not re.fullmatch(_CURSOR, after):
+            raise query_problem("after", after, "the field next of the page before")
+        loss_class, _, sensor_id = (after or "/").partition("/")
+        sensors = services_of(request).sensors
+        page = await sensors.ledger((sensor_id, loss_class), page_limit(texts))
+        may_touch = principal_of(request).may_touch
+        page.sensors = [loss for loss in page.sensors if may_touch(loss.sensor_id)]
+        return answer(page)

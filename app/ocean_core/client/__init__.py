@@ -1,0 +1,1 @@
+"""How programs talk to a server: HTTP with safe repeats, and errors as the server meant them."""

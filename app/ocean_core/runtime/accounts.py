@@ -1,0 +1,167 @@
+"""Wires what concerns accounts: the operational store, its services, access, the ingest policy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from ocean_core.buffer.embedded import EmbeddedJournal
+from ocean_core.config.settings import Settings
+from ocean_core.model.errors import OceanError
+from ocean_core.obs.clock import Clock
+from ocean_core.obs.faults import Faults
+from ocean_core.obs.log import EventLog
+from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.runtime.local_key import make_owner_key, write_local_key
+from ocean_core.service.access import AccessService
+from ocean_core.service.accounts.audit import AuditService
+from ocean_core.service.accounts.billing import BillingService
+from ocean_core.service.accounts.keys import KeyService
+from ocean_core.service.accounts.metadata import MetadataService
+from ocean_core.service.accounts.passwords import PasswordHasher
+from ocean_core.service.accounts.profiles import ProfileService
+from ocean_core.service.accounts.sensor_analytics import LinkedAnalytics
+from ocean_core.service.accounts.sensors import SensorRecords
+from ocean_core.service.accounts.sessions import SessionService
+from ocean_core.service.accounts.users import UserService
+from ocean_core.service.alarms import AlarmBook
+from ocean_core.service.analytics_link import AnalyticsLink
+from ocean_core.service.policy import IngestPolicy
+from ocean_core.storage.operational.settings import OperationalSettings
+from ocean_core.storage.operational.store import OperationalStore
+
+OPERATIONAL_FILE: Final = "clisonix_operational.db"
+OPEN_FIRST_S: Final = 2.0
+
+
+class Accounts:
+    """Everything about accounts that the ingest process holds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data_dir: Path,
+        *,
+        clock: Clock,
+        log: EventLog,
+        metrics: MetricsRegistry,
+        alarms: AlarmBook,
+        journal: EmbeddedJournal,
+        link: AnalyticsLink,
+        was_clean: bool,
+    ) -> None:
+        self._data_dir = data_dir
+        self._log = log
+        self._alarms = alarms
+        self._journal = journal
+        self._link = link
+        self._are_rules_told = False
+        self._ticking = asyncio.Lock()
+        self.store = store = OperationalStore(
+            OperationalSettings(
+                path=data_dir / OPERATIONAL_FILE,
+                clock=clock,
+                random_bytes=os.urandom,
+                log=log,
+                metrics=metrics,
+                faults=Faults.from_environment(),
+                durability=settings.journal.durability,
+                was_clean=was_clean,
+            ),
+            on_state=self._store_changed,
+        )
+        self._passwords = PasswordHasher(os.urandom)
+        self.users = UserService(store, clock, os.urandom, self._passwords, settings.billing)
+        self.billing = BillingService(store, clock, journal, settings.billing)
+        self.users.on_new_account(self.billing.knows)
+        self.sessions = SessionService(
+            store, clock, os.urandom, self._passwords, self.users, settings.access.session_hours
+        )
+        self.metadata = MetadataService(store, clock)
+        self.sensors = SensorRecords(store, clock, LinkedAnalytics(link, lambda: journal.head_id))
+        self.profiles = ProfileService(store, clock, self.sensors.current_name)
+        self.keys = KeyService(store, clock, os.urandom)
+        self.audit = AuditService(store)
+        self._owner_key = make_owner_key(os.urandom)
+        self.access = AccessService(
+            settings.access, clock, self.keys, self.sessions, self._owner_key
+        )
+        self.policy = IngestPolicy(clock, self.billing)
+
+    async def open(self) -> None:
+        """Open the store and take into memory what every request needs; the journal is open.
+
+        A store that takes long, because it is being salvaged, or cannot be opened, does not keep
+        readings out: what is missing is made up for by ``tick``. Raises StoreVersionError.
+        """
+        try:
+            write_local_key(self._data_dir, self._owner_key)
+        except OSError as error:
+            self._log.warning("runtime.background_failed", task="local.key", error=str(error))
+        opening = asyncio.ensure_future(self.store.open())
+        await asyncio.wait({opening}, timeout=OPEN_FIRST_S)
+        if opening.done():
+            await opening
+        else:
+            # It goes on by itself; until then is_ready is false, and what needs it is refused.
+            opening.add_done_callback(_taken_note_of)
+        await self.tick()
+
+    async def close(self) -> None:
+        """Bring what is only in memory into the store, and close it."""
+        await self._attempt("sessions", lambda: self.sessions.flush(everything=True))
+        await self._attempt("keys", self.keys.flush)
+        if self._journal.epoch:
+            await self._attempt("billing", self.billing.settle)
+        self._passwords.close()
+        await self.store.close()
+
+    async def tick(self) -> None:
+        """Do what is due now and then; what fails is tried again the next time."""
+        async with self._ticking:
+            if self.store.is_ready:
+                await self._catch_up()
+                await self._attempt("sessions", self.sessions.flush)
+                await self._attempt("keys", self.keys.flush)
+                await self._attempt("metadata", self.metadata.purge)
+                await self._attempt("sensors", self.sensors.settle)
+            report = self.store.salvage_report
+            damaged = report is not None and any(
+                self._data_dir.glob(f"{OPERATIONAL_FILE}.damaged-*")
+            )
+            self._alarms.set_alarm(
+                "accounts.damaged",
+                active=damaged,
+                detail=report.detail if report is not None else "",
+            )
+
+    async def _catch_up(self) -> None:
+        """Load what could not be loaded yet, in the order in which others wait for it."""
+        if not self._are_rules_told and await self._attempt("sensors", self.sensors.load):
+            self._link.set_rules(self.sensors.rules)
+            self._are_rules_told = True
+        if not self.keys.is_loaded:
+            await self._attempt("keys", self.keys.load)
+        # Without the journal's counts there is nothing to compare accounts with.
+        if self._journal.epoch:
+            work = self.billing.settle if self.billing.is_loaded else self.billing.load
+            await self._attempt("billing", work)
+
+    async def _attempt(self, task: str, work: Callable[[], Awaitable[object]]) -> bool:
+        try:
+            await work()
+        except OceanError as error:
+            self._log.warning("runtime.background_failed", task=task, error=error.detail)
+            return False
+        return True
+
+    def _store_changed(self, is_ready: bool, reason: str) -> None:  # noqa: FBT001 - a callback
+        self._alarms.set_alarm("accounts.failed", active=not is_ready, detail=reason)
+
+
+def _taken_note_of(opening: asyncio.Future[None]) -> None:
+    if not opening.cancelled():
+        opening.exception()

@@ -1,0 +1,1 @@
+"""Accounts and records: users, billing, sessions, metadata, profiles, sensors, keys, audit."""

@@ -1,0 +1,89 @@
+"""Rows of ``name_rules``: renamed and forgotten sensors, in the order in which it happened."""
+
+from __future__ import annotations
+
+import apsw
+
+from ocean_core.model import limits
+from ocean_core.model.access import Origin
+from ocean_core.model.errors import ConflictError, FieldProblem, RecordsFullError
+from ocean_core.model.naming import NameRule, Names
+from ocean_core.storage.operational import audit, loss_ledger, sensors
+
+_ALL = "SELECT id, kind, sensor_id, new_id, up_to_id FROM name_rules ORDER BY id"
+_ADD = """
+INSERT INTO name_rules (kind, sensor_id, new_id, up_to_id, created_us) VALUES (?, ?, ?, ?, ?)
+"""
+
+
+def every(db: apsw.Connection) -> list[NameRule]:
+    """Return all rules in their order. They only ever become more."""
+    return [NameRule(*row) for row in db.execute(_ALL)]
+
+
+def rename(
+    db: apsw.Connection, sensor_id: str, new_id: str, now_us: int, origin: Origin
+) -> list[NameRule]:
+    """Give a sensor another name; its record, profiles and losses go along. Return all rules.
+
+    Raises ConflictError if the new name is, or was, the name of a sensor as far as is known here;
+    RecordsFullError beyond NAME_RULES_MAX.
+    """
+    rules = every(db)
+    name = Names(rules).asked(sensor_id)
+    _check_free(db, rules, name, new_id)
+    _check_room(rules)
+    db.execute(_ADD, ("rename", name, new_id, 0, now_us))
+    db.execute("UPDATE sensors SET sensor_id = ? WHERE sensor_id = ?", (new_id, name))
+    db.execute("UPDATE profiles SET sensor_id = ? WHERE sensor_id = ?", (new_id, name))
+    loss_ledger.move(db, name, new_id)
+    audit.record(db, now_us, origin, "sensors.rename", name, {"to": new_id})
+    return every(db)
+
+
+def forget(
+    db: apsw.Connection, sensor_id: str, up_to_id: int, now_us: int, origin: Origin
+) -> tuple[list[NameRule], int]:
+    """Forget a sensor's readings up to an id, and its record. Return all rules, and the new id.
+
+    The rule names the sensor as it is called today: by the earlier rules that means whatever came
+    under any of its names. Raises RecordsFullError beyond NAME_RULES_MAX.
+    """
+    rules = every(db)
+    name = Names(rules).asked(sensor_id)
+    _check_room(rules)
+    db.execute(_ADD, ("forget", name, "", up_to_id, now_us))
+    rule_id = db.last_insert_rowid()
+    loss_ledger.await_count(db, rule_id, name)
+    sensors.delete(db, name)
+    audit.record(db, now_us, origin, "sensors.forget", name, {"up_to_id": up_to_id})
+    return every(db), rule_id
+
+
+def _check_free(db: apsw.Connection, rules: list[NameRule], name: str, new_id: str) -> None:
+    taken = None
+    if new_id == name:
+        taken = "it has this name already"
+    elif any(rule.kind == "rename" and new_id in {rule.sensor_id, rule.new_id} for rule in rules):
+        # Also keeps chains of names from becoming rings.
+        taken = f"this is, or was, a name of the sensor {Names(rules).asked(new_id)!r}"
+    elif sensors.get(db, new_id) is not None:
+        taken = "there is a record for a sensor of this name"
+    if taken is not None:
+        raise name_taken(name, new_id, taken)
+
+
+def name_taken(name: str, new_id: str, why: str) -> ConflictError:
+    """Return the error for a new name that is none."""
+    return ConflictError(
+        f"{name!r} cannot be renamed to {new_id!r}: {why}",
+        fields=(FieldProblem("to", repr(new_id), "a name that no sensor has or had"),),
+    )
+
+
+def _check_room(rules: list[NameRule]) -> None:
+    if len(rules) >= limits.NAME_RULES_MAX:
+        raise RecordsFullError(
+            f"{limits.NAME_RULES_MAX} sensors were renamed or forgotten already",
+            hint="Change the name where the readings come from.",
+        )

@@ -1,0 +1,155 @@
+"""`ocean keys`, `sensors`, `users`, `audit`, `ledger` as their user meets them."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocean_core import get_data_engine
+from ocean_core.model.errors import ForbiddenError
+from support.appliance import Appliance, run_ocean
+from support.web import INGEST
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+def ocean(data_dir: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
+    ended = run_ocean(*arguments, "--data-dir", str(data_dir))
+    assert ended.returncode == code, (ended.stdout, ended.stderr)
+    assert "Traceback" not in ended.stderr
+    return ended.stdout, ended.stderr
+
+
+def ocean_json(data_dir: Path, *arguments: str) -> Any:
+    return json.loads(ocean(data_dir, *arguments, "--json")[0])
+
+
+def test_a_key_is_made_used_listed_and_revoked(tmp_path: Path) -> None:
+    with Appliance(tmp_path / "data", OCEAN_ACCESS__TRUST_LOOPBACK="false") as box:
+        box.start()
+        out, err = ocean(
+            box.data_dir, "keys", "create", "--name", "press", "--scope", "ingest",
+            "--sensors", "press-*", "--expires", "90d",
+        )  # fmt: skip
+        assert err == "", "a server runs"
+        secrets = re.findall(r"^ocean_\S+$", out, re.MULTILINE)
+        assert len(secrets) == 1
+        line = out.strip().splitlines()[-1].strip()
+        assert line.startswith("curl ")
+        assert box.url in line
+        if shutil.which("curl"):
+            sent = subprocess.run(
+                [*shlex.split(line), "--silent", "--show-error"],
+                capture_output=True, text=True, timeout=30, check=False,
+            )  # fmt: skip
+            assert json.loads(sent.stdout)["buffered"] is True, (line, sent)
+        (key,) = ocean_json(box.data_dir, "keys", "list")
+        assert (key["name"], key["status"]) == ("press", "active")
+        assert secrets[0] not in ocean(box.data_dir, "keys", "list")[0]
+        ocean(box.data_dir, "keys", "revoke", "press")
+        headers = {"Authorization": f"Bearer {secrets[0]}"}
+        reading = {"sensor_id": "press-1", "value": 1}
+        refused = box.http().post(INGEST, reading, headers=headers)
+        assert refused.status == 401
+        assert [entry["act"] for entry in ocean_json(box.data_dir, "audit")] == [
+            "keys.revoke",
+            "keys.create",
+        ]
+        assert box.stop() == 0
+
+
+def test_a_key_made_before_the_first_start_works_after_it(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    out, err = ocean(data_dir, "keys", "create", "--name", "d", "--scope", "read")
+    assert f"no server runs on {data_dir}; started one for this command" in err
+    key = re.findall(r"^ocean_\S+$", out, re.MULTILINE)[0]
+    assert "http://127.0.0.1:8030/" in out, "where the server will be, not where it was just now"
+    with Appliance(data_dir, OCEAN_ACCESS__TRUST_LOOPBACK="false") as box:
+        box.start()
+        with get_data_engine(box.url, key=key) as reader:
+            assert reader.sensors() == []
+            with pytest.raises(ForbiddenError):
+                reader.list_users()
+        assert box.stop() == 0
+
+
+def test_sensors_are_described_renamed_and_forgotten(tmp_path: Path) -> None:
+    with Appliance(tmp_path / "data") as box:
+        box.start()
+        for value in (1.5, 2.5):
+            box.http().post(INGEST, {"sensor_id": "press-01", "value": value}).good()
+        ocean(
+            box.data_dir, "sensors", "set", "press-01", "--name", "Press", "--unit", "bar",
+            "--tag", "hall=1", "--tag", "line=2",
+        )  # fmt: skip
+        ocean(box.data_dir, "sensors", "set", "press-01", "--tag", "line=")
+        record = ocean_json(box.data_dir, "sensors", "show", "press-01")
+        assert (record["unit"], record["tags"], record["count"]) == ("bar", {"hall": "1"}, 2)
+        out, _ = ocean(box.data_dir, "sensors", "list")
+        assert "press-01" in out
+        ocean(box.data_dir, "sensors", "rename", "press-01", "press-a")
+        (sensor,) = ocean_json(box.data_dir, "sensors", "list", "--prefix", "press")
+        assert sensor["sensor_id"] == "press-a"
+        _, err = ocean(box.data_dir, "sensors", "forget", "press-a", code=1)
+        assert "2 readings" in err
+        assert "--yes" in err
+        out, _ = ocean(box.data_dir, "sensors", "forget", "press-a", "--yes")
+        assert "2 readings and events" in out
+        assert "press-a" not in ocean(box.data_dir, "sensors", "list")[0]
+        (loss,) = ocean_json(box.data_dir, "ledger")
+        assert (loss["class"], loss["count"]) == ("forgotten", 2)
+        assert box.stop() == 0
+
+
+def test_users_without_a_running_server(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    password = tmp_path / "password"
+    password.write_text("correct horse\n", encoding="utf-8")
+    made = json.loads(
+        ocean(
+            data_dir, "users", "create", "ada", "ada@example.org",
+            "--password-file", str(password), "--json",
+        )[0]
+    )  # fmt: skip
+    _, err = ocean(data_dir, "users", "create", "Ada", "b@example.org", code=1)
+    assert "OC-8002" in err
+    shown = ocean_json(data_dir, "users", "show", "ada")
+    assert (shown["id"], shown["credits"], shown["usage"]) == (made["id"], 0, 0)
+    ocean(data_dir, "users", "disable", made["id"])
+    (listed,) = ocean_json(data_dir, "users", "list")
+    assert listed["status"] == "disabled"
+    out, _ = ocean(data_dir, "users", "list", "--status", "active")
+    assert "no users" in out
+    assert not (data_dir / "run.json").exists(), "each stopped what it started"
+
+
+def test_a_question_about_a_directory_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    _, err = ocean(tmp_path / "typo", "sensors", "list", code=1)
+    assert "does not exist" in err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_settings_of_a_file_hold_for_the_server_of_a_command(tmp_path: Path) -> None:
+    config = tmp_path / "ocean.toml"
+    config.write_text(
+        '[network]\nhost = "0.0.0.0"\nallow_plain = true\n[billing]\ninitial_credits = 7\n',
+        encoding="utf-8",
+    )
+    out, _ = ocean(
+        tmp_path / "data", "users", "create", "ada", "a@example.org", "--config", str(config)
+    )
+    user_id = re.findall(r"^id +(\S+)$", out, re.MULTILINE)[0]
+    shown = ocean_json(tmp_path / "data", "users", "show", user_id)
+    assert shown["credits"] == 7
+
+
+def test_wrong_settings_are_78(tmp_path: Path) -> None:
+    config = tmp_path / "ocean.toml"
+    config.write_text("[server]\nprot = 1\n", encoding="utf-8")
+    _, err = ocean(tmp_path / "data", "keys", "list", "--config", str(config), code=78)
+    assert "OC-1002" in err
