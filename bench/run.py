@@ -22,7 +22,18 @@ import psutil
 from support import Datasets, Figure, Plan, measure_sync_ms, progress, real_disk
 
 # Rebuild last: it changes the data that queries and disk measure.
-ROWS = ("start", "journal", "operational", "singles", "batches", "resources", "disk", "queries", "rebuild")
+ROWS = (
+    "start",
+    "journal",
+    "operational",
+    "accounts",
+    "singles",
+    "batches",
+    "resources",
+    "disk",
+    "queries",
+    "rebuild",
+)
 
 
 def main() -> int:

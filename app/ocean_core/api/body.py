@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from ocean_core.api.access import origin_of
 from ocean_core.api.services import AnyRequest, Services
 from ocean_core.model import limits
+from ocean_core.model.access import WHOLE_KEY
 from ocean_core.model.errors import (
     BodyTooLargeError,
     BufferFullError,
@@ -22,22 +21,37 @@ from ocean_core.model.errors import (
 _JSON_TYPES = ("application/json", "text/json")
 
 
-@asynccontextmanager
-async def json_body(request: AnyRequest, services: Services) -> AsyncIterator[bytes]:
+class json_body:  # noqa: N801 - used like a function
     """Give the body; its share of the common budget is held until the request is answered.
 
     Raises ContentTypeError, BodyTooLargeError, BufferFullError, RequestTimeoutError or
     RequestError (the client hung up).
     """
-    headers = request.headers
-    check_json_type(headers.get("content-type"))
-    _check_encoding(headers.get("content-encoding", "identity"))
-    reading = _Reading(request, services)
-    declared = headers.get("content-length")
-    try:
-        yield await reading.whole(int(declared) if declared and declared.isdigit() else None)
-    finally:
-        reading.release()
+
+    __slots__ = ("_reading", "_request", "_services")
+
+    def __init__(self, request: AnyRequest, services: Services) -> None:
+        self._request = request
+        self._services = services
+
+    async def __aenter__(self) -> bytes:
+        """Read the body."""
+        headers = self._request.headers
+        check_json_type(headers.get("content-type"))
+        _check_encoding(headers.get("content-encoding", "identity"))
+        self._reading = _Reading(self._request, self._services)
+        declared = headers.get("content-length")
+        try:
+            return await self._reading.whole(
+                int(declared) if declared and declared.isdigit() else None
+            )
+        except BaseException:
+            self._reading.release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give its share of the budget back."""
+        self._reading.release()
 
 
 class _Reading:
@@ -61,6 +75,12 @@ class _Reading:
             raise self._too_large(f"{declared} bytes")
         self._reserve(declared or 0)
         more = True
+        if WHOLE_KEY in self._request.scope and (declared or 0) <= limits.BODY_BYTES_COUNTED_FROM:
+            # The usual small request: nothing to wait for, so no timer is needed either.
+            chunk, more = await self._next()
+            if not more and self._size <= self._limit:
+                return chunk
+            chunks.append(chunk)
         try:
             async with asyncio.timeout(self._timeout_s):
                 while more and self._size <= self._limit:

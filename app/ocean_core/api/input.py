@@ -1,19 +1,16 @@
-"""From a request body to a checked structure, and from a structure to an answer."""
+"""From a request body to a checked structure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
-from litestar import Response
 
 from ocean_core.model.errors import FieldProblem, InvalidInputError, MalformedBodyError
 
 T = TypeVar("T")
 
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 _AT: Final = re.compile(r"^(?P<what>.*?) - at `\$(?P<path>[^`]*)`$")
 _DECODERS: Final[dict[type[Any], msgspec.json.Decoder[Any]]] = {}
 
@@ -34,18 +31,6 @@ def decode_body(raw: bytes, kind: type[T]) -> T:
         raise MalformedBodyError(f"the body is no JSON: {error}", hint=_hint(kind)) from error
     except RecursionError as error:
         raise MalformedBodyError("the JSON is nested too deep", hint=_hint(kind)) from error
-
-
-def answer(
-    body: object, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response[bytes]:
-    """Return an answer with this body as JSON, not to be kept by caches."""
-    return Response(
-        msgspec.json.encode(body),
-        status_code=status,
-        media_type="application/json",
-        headers={**_NO_STORE, **(headers or {})},
-    )
 
 
 def _told(message: str) -> InvalidInputError:

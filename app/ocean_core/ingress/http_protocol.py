@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ocean_core.config.settings import ServerSettings
 from ocean_core.ingress.admission import Admission
 from ocean_core.model import limits
-from ocean_core.model.access import LISTENER_KEY, ListenerInfo
+from ocean_core.model.access import LISTENER_KEY, WHOLE_KEY, ListenerInfo
 from ocean_core.obs.clock import Clock
 
 _TIMED_OUT: Final = (
@@ -143,6 +143,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.heard_at = self.clock.monotonic()
         self.scope[LISTENER_KEY] = self.listener  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the whole request is there (the parser calls this)."""
+        self.scope[WHOLE_KEY] = True  # type: ignore[typeddict-unknown-key]
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request (uvicorn calls this) and close."""

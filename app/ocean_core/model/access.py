@@ -76,6 +76,10 @@ LISTENER_KEY: Final = "ocean.listener"
 """Where the server leaves in the ASGI scope, as ListenerInfo, where a request came in."""
 
 
+WHOLE_KEY: Final = "ocean.whole"
+"""Set in the ASGI scope once the whole body has come: reading it needs no patience then."""
+
+
 class ListenerInfo(msgspec.Struct, frozen=True):
     """Which of the box's listeners a request came in on.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import datetime as dt
 import time
+from functools import lru_cache
 from typing import Protocol
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -98,12 +99,17 @@ def iso_utc(timestamp_us: int) -> str:
     >>> iso_utc(1_700_000_000_000_000)
     '2023-11-14T22:13:20Z'
     """
-    moment = _EPOCH + dt.timedelta(microseconds=timestamp_us)
-    if moment.microsecond == 0:
-        return (
-            moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-            if moment.year >= 1000
-            else (moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z")
-        )
-    timespec = "milliseconds" if moment.microsecond % 1000 == 0 else "microseconds"
-    return moment.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
+    second, fraction = divmod(timestamp_us, 1_000_000)
+    whole = _whole_second(second)
+    if not fraction:
+        return f"{whole}Z"
+    if fraction % 1000:
+        return f"{whole}.{fraction:06d}Z"
+    return f"{whole}.{fraction // 1000:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _whole_second(second: int) -> str:
+    # Remembered, because most moments that are shown lie within the same few seconds.
+    moment = _EPOCH + dt.timedelta(seconds=second)
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from litestar import Controller, Response, get, post
+from litestar import Controller, get, post
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 
 from ocean_core.api.access import principal_of
+from ocean_core.api.answer import raw_answer
 from ocean_core.api.body import json_body
 from ocean_core.api.openapi import (
     COMPARE_OPERATION,
@@ -50,9 +52,7 @@ _AFTER: Final = query_parameter("after", "Continue behind this sensor id.", "pre
 _PREFIX: Final = query_parameter("prefix", "Only sensors whose id starts so.", "press-")
 
 
-async def _answer(
-    request: AnyRequest, name: str, more: dict[str, Any] | None = None
-) -> Response[bytes]:
+async def _answer(request: AnyRequest, name: str, more: dict[str, Any] | None = None) -> ASGIApp:
     """Check the parameters here, in the words of the query, then let analytics answer.
 
     A key that is limited to some sensors learns of these only.
@@ -75,7 +75,7 @@ async def _answer(
         else:
             _check_sensors(asked, principal, link.names)
     body = await link.query(name, params, wait=wait)
-    return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+    return raw_answer(body)
 
 
 def _check_sensors(asked: Request, principal: Principal, names: Names) -> None:
@@ -101,7 +101,7 @@ class AnalyticsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Count, mean, extremes, deviation",
     )
-    async def stats(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+    async def stats(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Return statistics of one series."""
         return await _answer(request, "stats", {"sensor_id": path_text(sensor_id)})
 
@@ -112,7 +112,7 @@ class AnalyticsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Means and extremes per interval",
     )
-    async def timeseries(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+    async def timeseries(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Return buckets in ascending order."""
         return await _answer(request, "timeseries", {"sensor_id": path_text(sensor_id)})
 
@@ -123,7 +123,7 @@ class AnalyticsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Readings far from the mean",
     )
-    async def anomalies(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+    async def anomalies(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Return readings beyond the threshold, newest first."""
         return await _answer(request, "anomalies", {"sensor_id": path_text(sensor_id)})
 
@@ -135,7 +135,7 @@ class AnalyticsController(Controller):
         responses=answers(dict[str, Any], 408, 413, 415, *QUERY_PROBLEMS),
         summary="Several sensors side by side",
     )
-    async def compare(self, request: AnyRequest) -> Response[bytes]:
+    async def compare(self, request: AnyRequest) -> ASGIApp:
         """Return statistics per sensor, highest average first."""
         try:
             async with json_body(request, services_of(request)) as body:
@@ -161,7 +161,7 @@ class SensorsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Known sensors",
     )
-    async def sensors(self, request: AnyRequest) -> Response[bytes]:
+    async def sensors(self, request: AnyRequest) -> ASGIApp:
         """Return a page of sensors by name, with their metrics."""
         return await _answer(request, "sensors")
 
@@ -172,7 +172,7 @@ class SensorsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Newest readings of all sensors",
     )
-    async def latest_all(self, request: AnyRequest) -> Response[bytes]:
+    async def latest_all(self, request: AnyRequest) -> ASGIApp:
         """Return the newest reading of each series of a page of sensors."""
         return await _answer(request, "latest_all")
 
@@ -183,7 +183,7 @@ class SensorsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Newest readings of a sensor",
     )
-    async def latest(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+    async def latest(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Return the newest reading per metric, and the newest event."""
         return await _answer(request, "latest", {"sensor_id": path_text(sensor_id)})
 
@@ -194,6 +194,6 @@ class SensorsController(Controller):
         responses=answers(dict[str, Any], *QUERY_PROBLEMS),
         summary="Events of a sensor",
     )
-    async def events(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+    async def events(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Return the newest events, each payload as it came."""
         return await _answer(request, "events", {"sensor_id": path_text(sensor_id)})

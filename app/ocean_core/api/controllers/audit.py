@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from litestar import Controller, Response, get
+from litestar import Controller, get
+from litestar.types import ASGIApp
 
-from ocean_core.api.input import answer
+from ocean_core.api.answer import answer
 from ocean_core.api.openapi import answers, operation, query_parameter
 from ocean_core.api.paging import LIMIT, after_parameter, page_limit, query_texts, whole_number
 from ocean_core.api.record_schemas import READ_PROBLEMS
@@ -26,7 +27,7 @@ class AuditController(Controller):
         responses=answers(AuditList, *READ_PROBLEMS),
         summary="Administrative acts",
     )
-    async def audit(self, request: AnyRequest) -> Response[bytes]:
+    async def audit(self, request: AnyRequest) -> ASGIApp:
         """Return a page of what was done, by whom and from where, newest first."""
         texts = query_texts(request, "limit", "after", "act")
         after = texts.get("after")

@@ -6,14 +6,16 @@ import re
 from typing import Final
 
 import msgspec
-from litestar import Controller, Response, get, post
+from litestar import Controller, get, post
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 from msgspec import UNSET
 
 from ocean_core.api.access import origin_of, principal_of
 from ocean_core.api.account_schemas import ADD_CREDITS, LEDGER
+from ocean_core.api.answer import answer
 from ocean_core.api.body import json_body
-from ocean_core.api.input import answer, decode_body
+from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers
 from ocean_core.api.own import check_own
 from ocean_core.api.paging import page_limit, query_problem, query_texts, whole_number
@@ -56,7 +58,7 @@ class BillingController(Controller):
         responses=answers(Account, *READ_PROBLEMS, 404),
         summary="The account of a user",
     )
-    async def account(self, request: AnyRequest, user_id: FromPath[str]) -> Response[bytes]:
+    async def account(self, request: AnyRequest, user_id: FromPath[str]) -> ASGIApp:
         """Return credits and usage as of now: readings stored under the user's keys."""
         user_id = path_text(user_id)
         check_own(principal_of(request), user_id)
@@ -70,7 +72,7 @@ class BillingController(Controller):
         responses=answers(Credits, *WRITE_PROBLEMS, 402, 404),
         summary="Give or take credits",
     )
-    async def add_credits(self, request: AnyRequest, user_id: FromPath[str]) -> Response[bytes]:
+    async def add_credits(self, request: AnyRequest, user_id: FromPath[str]) -> ASGIApp:
         """Give credits, or take them with an amount below 0; never more than are free."""
         amount, note = await _change_of(request)
         key = request.headers.get("idempotency-key")
@@ -85,7 +87,7 @@ class BillingController(Controller):
         responses=answers(Ledger, *READ_PROBLEMS, 404),
         summary="Why a user has these credits",
     )
-    async def ledger(self, request: AnyRequest, user_id: FromPath[str]) -> Response[bytes]:
+    async def ledger(self, request: AnyRequest, user_id: FromPath[str]) -> ASGIApp:
         """Return changes of credits, newest first. Amounts add up to the credits settled."""
         user_id = path_text(user_id)
         check_own(principal_of(request), user_id)

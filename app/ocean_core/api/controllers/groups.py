@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final, cast
 
 import msgspec
-from litestar import Controller, Response, delete, get, post
+from litestar import Controller, delete, get, post
 from litestar.openapi.spec import (
     Example,
     OpenAPIMediaType,
@@ -15,10 +15,12 @@ from litestar.openapi.spec import (
     Schema,
 )
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 
 from ocean_core.api.access import origin_of, principal_of
+from ocean_core.api.answer import answer
 from ocean_core.api.body import json_body
-from ocean_core.api.input import answer, decode_body
+from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers, operation
 from ocean_core.api.paging import query_problem, query_texts, whole_number
 from ocean_core.api.services import AnyRequest, path_text, services_of
@@ -144,7 +146,7 @@ class GroupsController(Controller):
         responses=answers(UnprocessedAnswer, 400, 401, 422, 429, 503),
         summary="Readings that a group has not processed",
     )
-    async def unprocessed(self, request: AnyRequest) -> Response[bytes]:
+    async def unprocessed(self, request: AnyRequest) -> ASGIApp:
         """Return the oldest readings and events that are not marked. Changes nothing."""
         _require_all_sensors(request)
         texts = query_texts(request, "group", "limit")
@@ -161,7 +163,7 @@ class GroupsController(Controller):
         responses=answers(MarkAnswer, 400, 401, 408, 413, 415, 422, 429, 503, 507),
         summary="Mark readings as processed by a group",
     )
-    async def mark(self, request: AnyRequest) -> Response[bytes]:
+    async def mark(self, request: AnyRequest) -> ASGIApp:
         """Answer when the marks are durable. The scope read is enough: only the group notices."""
         _require_all_sensors(request)
         services = services_of(request)
@@ -184,7 +186,7 @@ class GroupsController(Controller):
         responses=answers(GroupList, 400, 401, 503),
         summary="Consumer groups",
     )
-    async def groups(self, request: AnyRequest) -> Response[bytes]:
+    async def groups(self, request: AnyRequest) -> ASGIApp:
         """Return every group: how far it is, and what it missed."""
         _require_all_sensors(request)
         query_texts(request)
@@ -197,7 +199,7 @@ class GroupsController(Controller):
         responses=answers(GroupForgotten, 400, 401, 404, 429, 503, 507),
         summary="Forget a group",
     )
-    async def forget(self, request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
+    async def forget(self, request: AnyRequest, name: FromPath[str]) -> ASGIApp:
         """Delete a group and its marks; it no longer holds readings back."""
         _require_all_sensors(request)
         query_texts(request)

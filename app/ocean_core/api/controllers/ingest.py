@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from litestar import Controller, Response, post
+from litestar import Controller, post
+from litestar.types import ASGIApp
 
 from ocean_core.api.access import principal_of
+from ocean_core.api.answer import raw_answer
 from ocean_core.api.body import json_body
 from ocean_core.api.openapi import BATCH_OPERATION, INGEST_PROBLEMS, SINGLE_OPERATION, answers
 from ocean_core.api.services import AnyRequest, parse_flag, services_of
@@ -17,7 +19,7 @@ from ocean_core.service.ingest import BatchAnswer, SingleAnswer
 
 async def _take(
     request: AnyRequest, store: Callable[[bytes, str | None, Principal], Awaitable[bytes]]
-) -> Response[bytes]:
+) -> ASGIApp:
     """Read the body, store it, answer; count what is refused, whatever the reason."""
     services = services_of(request)
     try:
@@ -28,7 +30,7 @@ async def _take(
     except OceanError as error:
         services.ingest.count_refused(error)
         raise
-    return Response(answer, media_type="application/json")
+    return raw_answer(answer)
 
 
 class IngestController(Controller):
@@ -45,7 +47,7 @@ class IngestController(Controller):
         responses=answers(SingleAnswer, *INGEST_PROBLEMS),
         summary="Store one item",
     )
-    async def ingest(self, request: AnyRequest) -> Response[bytes]:
+    async def ingest(self, request: AnyRequest) -> ASGIApp:
         """Answer after the item is durable."""
         return await _take(request, services_of(request).ingest.ingest_single)
 
@@ -57,7 +59,7 @@ class IngestController(Controller):
         responses=answers(BatchAnswer, *INGEST_PROBLEMS),
         summary="Store many items",
     )
-    async def batch(self, request: AnyRequest) -> Response[bytes]:
+    async def batch(self, request: AnyRequest) -> ASGIApp:
         """Answer after all items are durable; one bad item refuses the batch unless partial."""
         ingest = services_of(request).ingest
         partial = parse_flag("partial", request.query_params.get("partial"))

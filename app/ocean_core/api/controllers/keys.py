@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from litestar import Controller, Response, delete, get, post
+from litestar import Controller, delete, get, post
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 
 from ocean_core.api.access import origin_of
+from ocean_core.api.answer import answer
 from ocean_core.api.body import json_body
-from ocean_core.api.input import answer, decode_body
+from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers, operation
 from ocean_core.api.paging import LIMIT, after_parameter, page_limit, query_problem, query_texts
 from ocean_core.api.record_schemas import KEY_OPERATION, READ_PROBLEMS, WRITE_PROBLEMS
@@ -33,7 +35,7 @@ class KeysController(Controller):
         responses=answers(CreatedKey, *WRITE_PROBLEMS, 404, 409),
         summary="Make a key",
     )
-    async def create(self, request: AnyRequest) -> Response[bytes]:
+    async def create(self, request: AnyRequest) -> ASGIApp:
         """Make a key. The field key is shown here and never again."""
         services = services_of(request)
         query_texts(request)
@@ -47,7 +49,7 @@ class KeysController(Controller):
         responses=answers(KeyList, *READ_PROBLEMS),
         summary="Keys",
     )
-    async def keys(self, request: AnyRequest) -> Response[bytes]:
+    async def keys(self, request: AnyRequest) -> ASGIApp:
         """Return a page of keys, the oldest first, without what proves them."""
         texts = query_texts(request, "limit", "after")
         after = texts.get("after", "0-0")
@@ -64,6 +66,6 @@ class KeysController(Controller):
         responses=answers(KeyRevoked, *READ_PROBLEMS, 404, 507),
         summary="Revoke a key",
     )
-    async def revoke(self, request: AnyRequest, key_id: FromPath[str]) -> Response[bytes]:
+    async def revoke(self, request: AnyRequest, key_id: FromPath[str]) -> ASGIApp:
         """Let a key count no longer, from before the answer on; again does no harm."""
         return answer(await services_of(request).keys.revoke(path_text(key_id), origin_of(request)))

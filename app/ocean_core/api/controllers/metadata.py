@@ -6,12 +6,14 @@ import re
 from typing import Final
 
 import msgspec
-from litestar import Controller, Response, delete, get, post
+from litestar import Controller, delete, get, post
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 
 from ocean_core.api.access import origin_of
+from ocean_core.api.answer import answer
 from ocean_core.api.body import json_body
-from ocean_core.api.input import answer, decode_body
+from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers, operation, query_parameter
 from ocean_core.api.paging import LIMIT, after_parameter, page_limit, query_problem, query_texts
 from ocean_core.api.record_schemas import METADATA_OPERATION, READ_PROBLEMS, WRITE_PROBLEMS
@@ -66,7 +68,7 @@ class MetadataController(Controller):
         responses=answers(MetadataList, *READ_PROBLEMS),
         summary="Keys and their values",
     )
-    async def entries(self, request: AnyRequest) -> Response[bytes]:
+    async def entries(self, request: AnyRequest) -> ASGIApp:
         """Return a page of keys by name."""
         texts = query_texts(request, "limit", "after", "prefix")
         prefix, after = texts.get("prefix", ""), texts.get("after", "")
@@ -79,7 +81,7 @@ class MetadataController(Controller):
         responses=answers(MetadataEntry, *READ_PROBLEMS, 404),
         summary="The value of a key",
     )
-    async def entry(self, request: AnyRequest, key: FromPath[str]) -> Response[bytes]:
+    async def entry(self, request: AnyRequest, key: FromPath[str]) -> ASGIApp:
         """Return the value exactly as it was given."""
         return answer(await services_of(request).metadata.get(path_text(key)))
 
@@ -91,7 +93,7 @@ class MetadataController(Controller):
         responses=answers(MetadataSet, *WRITE_PROBLEMS),
         summary="Set the value of a key",
     )
-    async def set_value(self, request: AnyRequest, key: FromPath[str]) -> Response[bytes]:
+    async def set_value(self, request: AnyRequest, key: FromPath[str]) -> ASGIApp:
         """Store a value in place of what was there. A slash in a key is written %2F."""
         found = await _value_of(request)
         metadata = services_of(request).metadata
@@ -104,7 +106,7 @@ class MetadataController(Controller):
         responses=answers(MetadataDeleted, *READ_PROBLEMS, 404, 507),
         summary="Delete a key",
     )
-    async def delete_key(self, request: AnyRequest, key: FromPath[str]) -> Response[bytes]:
+    async def delete_key(self, request: AnyRequest, key: FromPath[str]) -> ASGIApp:
         """Delete a key and its value."""
         metadata = services_of(request).metadata
         return answer(await metadata.delete(path_text(key), origin_of(request)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from litestar import Controller, Response, delete, get, post
+from litestar import Controller, delete, get, post
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 
 from ocean_core.api.access import principal_of
+from ocean_core.api.answer import answer
 from ocean_core.api.body import json_body
-from ocean_core.api.input import answer, decode_body
+from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers, operation, query_parameter
 from ocean_core.api.paging import LIMIT, after_parameter, page_limit, query_texts
 from ocean_core.api.record_schemas import PROFILE_OPERATION, READ_PROBLEMS, WRITE_PROBLEMS
@@ -38,7 +40,7 @@ class ProfilesController(Controller):
         responses=answers(ProfileStored, *WRITE_PROBLEMS),
         summary="Store a profile",
     )
-    async def store(self, request: AnyRequest) -> Response[bytes]:
+    async def store(self, request: AnyRequest) -> ASGIApp:
         """Store a profile in place of one of the same id."""
         services = services_of(request)
         query_texts(request)
@@ -51,7 +53,7 @@ class ProfilesController(Controller):
         responses=answers(ProfileList, *READ_PROBLEMS),
         summary="Stored profiles",
     )
-    async def profiles(self, request: AnyRequest) -> Response[bytes]:
+    async def profiles(self, request: AnyRequest) -> ASGIApp:
         """Return a page of profiles by id; a key for some sensors sees only theirs."""
         texts = query_texts(request, "limit", "after", "sensor_id")
         page = await services_of(request).profiles.page(
@@ -67,7 +69,7 @@ class ProfilesController(Controller):
         responses=answers(Profile, *READ_PROBLEMS, 404),
         summary="A profile",
     )
-    async def profile(self, request: AnyRequest, profile_id: FromPath[str]) -> Response[bytes]:
+    async def profile(self, request: AnyRequest, profile_id: FromPath[str]) -> ASGIApp:
         """Return a profile as it was stored."""
         profile = await services_of(request).profiles.get(path_text(profile_id))
         if not principal_of(request).may_touch(profile.sensor_id):
@@ -82,8 +84,6 @@ class ProfilesController(Controller):
         responses=answers(ProfileDeleted, *READ_PROBLEMS, 404, 507),
         summary="Delete a profile",
     )
-    async def delete_profile(
-        self, request: AnyRequest, profile_id: FromPath[str]
-    ) -> Response[bytes]:
+    async def delete_profile(self, request: AnyRequest, profile_id: FromPath[str]) -> ASGIApp:
         """Delete a profile."""
         return answer(await services_of(request).profiles.delete(path_text(profile_id)))

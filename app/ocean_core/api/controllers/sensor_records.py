@@ -6,12 +6,14 @@ import re
 from typing import Final
 
 import msgspec
-from litestar import Controller, Response, get, patch, post
+from litestar import Controller, get, patch, post
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 
 from ocean_core.api.access import origin_of, principal_of
+from ocean_core.api.answer import answer
 from ocean_core.api.body import json_body
-from ocean_core.api.input import answer, decode_body
+from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers, operation
 from ocean_core.api.paging import LIMIT, after_parameter, page_limit, query_problem, query_texts
 from ocean_core.api.record_schemas import (
@@ -59,7 +61,7 @@ class SensorRecordsController(Controller):
         responses=answers(SensorDetail, *READ_PROBLEMS, 404, 504),
         summary="A sensor",
     )
-    async def sensor(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+    async def sensor(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Return what people wrote about a sensor and what it has sent; older names work too."""
         name = path_text(sensor_id)
         principal = principal_of(request)
@@ -74,7 +76,7 @@ class SensorRecordsController(Controller):
         responses=answers(SensorRecord, *WRITE_PROBLEMS),
         summary="Describe a sensor",
     )
-    async def describe(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+    async def describe(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Change what is said about a sensor, also one that has sent nothing yet."""
         services = services_of(request)
         async with json_body(request, services) as body:
@@ -90,7 +92,7 @@ class SensorRecordsController(Controller):
         responses=answers(SensorRenamed, *WRITE_PROBLEMS, 404, 409, 504),
         summary="Rename a sensor",
     )
-    async def rename(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+    async def rename(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Call a sensor otherwise, for all its readings; those to come may use the old name."""
         services = services_of(request)
         async with json_body(request, services) as body:
@@ -106,7 +108,7 @@ class SensorRecordsController(Controller):
         responses=answers(SensorForgotten, *WRITE_PROBLEMS, 404),
         summary="Forget a sensor",
     )
-    async def forget(self, request: AnyRequest, sensor_id: FromPath[str]) -> Response[bytes]:
+    async def forget(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Forget a sensor's record and all its readings so far. There is no way back."""
         services = services_of(request)
         async with json_body(request, services) as body:
@@ -121,7 +123,7 @@ class SensorRecordsController(Controller):
         responses=answers(Ledger, *READ_PROBLEMS),
         summary="Readings that are no longer stored",
     )
-    async def ledger(self, request: AnyRequest) -> Response[bytes]:
+    async def ledger(self, request: AnyRequest) -> ASGIApp:
         """Return a page of sensors with what was lost, and why; a limited key sees only its own."""
         texts = query_texts(request, "limit", "after")
         after = texts.get("after")

@@ -6,8 +6,9 @@ import re
 from typing import Final
 
 import msgspec
-from litestar import Controller, Response, delete, get, post
+from litestar import Controller, delete, get, post
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 
 from ocean_core.api.access import origin_of, principal_of
 from ocean_core.api.account_schemas import (
@@ -17,8 +18,9 @@ from ocean_core.api.account_schemas import (
     SESSIONS_CURSOR,
     VALIDATE_SESSION,
 )
+from ocean_core.api.answer import answer
 from ocean_core.api.body import json_body
-from ocean_core.api.input import answer, decode_body
+from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers
 from ocean_core.api.own import check_own
 from ocean_core.api.paging import page_limit, query_problem, query_texts
@@ -86,7 +88,7 @@ class SessionsController(Controller):
         responses=answers(SessionCreated, *WRITE_PROBLEMS, 404),
         summary="Log in",
     )
-    async def create(self, request: AnyRequest) -> Response[bytes]:
+    async def create(self, request: AnyRequest) -> ASGIApp:
         """Make a session for a user's password, or without one for an administrator."""
         services = services_of(request)
         query_texts(request)
@@ -102,7 +104,7 @@ class SessionsController(Controller):
         responses=answers(Validation, *WRITE_PROBLEMS),
         summary="Is a token valid",
     )
-    async def validate(self, request: AnyRequest) -> Response[bytes]:
+    async def validate(self, request: AnyRequest) -> ASGIApp:
         """Return the session of a token and renew it.
 
         The token stands in the body, else in the Authorization header, else, as in the original
@@ -130,7 +132,7 @@ class SessionsController(Controller):
         responses=answers(SessionRevoked, *WRITE_PROBLEMS),
         summary="Log out",
     )
-    async def revoke_token(self, request: AnyRequest) -> Response[bytes]:
+    async def revoke_token(self, request: AnyRequest) -> ASGIApp:
         """End the session of the token in the body, else in the Authorization header."""
         query_texts(request)
         token = await _token_in_body(request) or _token_in_header(request)
@@ -142,7 +144,7 @@ class SessionsController(Controller):
         responses=answers(SessionList, *READ_PROBLEMS),
         summary="Sessions",
     )
-    async def sessions(self, request: AnyRequest) -> Response[bytes]:
+    async def sessions(self, request: AnyRequest) -> ASGIApp:
         """Return sessions that are valid now by user and creation; to a session, its own user's."""
         texts = query_texts(request, "limit", "after", "user_id")
         principal = principal_of(request)
@@ -171,7 +173,7 @@ class SessionsController(Controller):
         responses=answers(SessionRevoked, *READ_PROBLEMS, 404, 507),
         summary="End a session",
     )
-    async def revoke(self, request: AnyRequest, session_id: FromPath[str]) -> Response[bytes]:
+    async def revoke(self, request: AnyRequest, session_id: FromPath[str]) -> ASGIApp:
         """End a session of one's own, or as an administrator any."""
         sessions = services_of(request).sessions
         return answer(await sessions.revoke(path_text(session_id), origin_of(request)))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 
 import msgspec
-from litestar import Controller, Response, get, patch, post
+from litestar import Controller, get, patch, post
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 
 from ocean_core.api.access import origin_of, principal_of
 from ocean_core.api.account_schemas import CREATE_USER, LIST_USERS, UPDATE_USER, USERS_CURSOR
+from ocean_core.api.answer import answer
 from ocean_core.api.body import json_body
-from ocean_core.api.input import answer, decode_body
+from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers
 from ocean_core.api.own import check_own
 from ocean_core.api.paging import page_limit, query_problem, query_texts
@@ -35,7 +37,7 @@ class UsersController(Controller):
         responses=answers(User, *WRITE_PROBLEMS, 409),
         summary="Make a user",
     )
-    async def create(self, request: AnyRequest) -> Response[bytes]:
+    async def create(self, request: AnyRequest) -> ASGIApp:
         """Make a user with an account; a password is only needed to log in."""
         services = services_of(request)
         query_texts(request)
@@ -50,7 +52,7 @@ class UsersController(Controller):
         responses=answers(UserList, *READ_PROBLEMS),
         summary="Users",
     )
-    async def users(self, request: AnyRequest) -> Response[bytes]:
+    async def users(self, request: AnyRequest) -> ASGIApp:
         """Return a page of users in the order of their creation."""
         texts = query_texts(request, "limit", "after", "status")
         status = texts.get("status")
@@ -74,7 +76,7 @@ class UsersController(Controller):
         responses=answers(User, *READ_PROBLEMS, 404),
         summary="One user",
     )
-    async def user(self, request: AnyRequest, user_id: FromPath[str]) -> Response[bytes]:
+    async def user(self, request: AnyRequest, user_id: FromPath[str]) -> ASGIApp:
         """Return a user, to an administrator or to the user's own session."""
         user_id = path_text(user_id)
         check_own(principal_of(request), user_id)
@@ -87,7 +89,7 @@ class UsersController(Controller):
         responses=answers(User, *WRITE_PROBLEMS, 404, 409),
         summary="Change or disable a user",
     )
-    async def update(self, request: AnyRequest, user_id: FromPath[str]) -> Response[bytes]:
+    async def update(self, request: AnyRequest, user_id: FromPath[str]) -> ASGIApp:
         """Change what is given. To disable a user ends all of the user's sessions at once."""
         services = services_of(request)
         query_texts(request)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from functools import partial
@@ -43,6 +42,7 @@ from ocean_core.service.accounts.identity import (
     first_found,
     wanted_user,
 )
+from ocean_core.service.accounts.ids import time_ordered_id
 from ocean_core.service.accounts.passwords import PasswordHasher
 from ocean_core.service.accounts.session_answers import (
     NewSession,
@@ -61,7 +61,8 @@ from ocean_core.storage.operational.sessions import Cursor, Login, SessionRow
 from ocean_core.storage.operational.store import OperationalStore
 from ocean_core.storage.operational.users import UserRow
 
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_TOKEN: Final = re.compile(r"[0-9a-f]{12}[A-Za-z0-9_-]{43}")
+_TIME_LETTERS: Final = 12
 _TOKEN_BYTES: Final = 32
 _HOUR_US: Final = 3_600_000_000
 _LONGEST_US: Final = limits.SESSION_RENEWAL_DAYS_MAX * 24 * _HOUR_US
@@ -136,11 +137,12 @@ class SessionService:
 
     async def _create(self, wanted: Wanted, login: Login | None, origin: Origin) -> SessionCreated:
         random = self._random_bytes(_TOKEN_BYTES + 16)
-        token = urlsafe_b64encode(random[:_TOKEN_BYTES]).rstrip(b"=").decode("ascii")
         now_us = self._clock.now_us()
+        secret = urlsafe_b64encode(random[:_TOKEN_BYTES]).rstrip(b"=").decode("ascii")
+        token = f"{now_us // 1000 & (1 << 48) - 1:012x}{secret}"
         ends_us = now_us + _LONGEST_US
         row = SessionRow(
-            id=str(uuid.UUID(bytes=random[_TOKEN_BYTES:], version=4)),
+            id=time_ordered_id(now_us, random[_TOKEN_BYTES:]),
             user_id="",
             token_hash=_hash_of(token),
             created_us=now_us,
@@ -346,7 +348,12 @@ def _revoke(
 
 
 def _hash_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode("ascii")).digest()
+    """Return what is kept of a token: its time, which is no secret, and its SHA-256.
+
+    The time comes first so that new rows lie beside each other in the file's index.
+    """
+    text = token.encode("ascii")
+    return text[:_TIME_LETTERS] + hashlib.sha256(text).digest()
 
 
 def _shown(session: Session) -> SessionShown:

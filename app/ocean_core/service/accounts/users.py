@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -17,6 +16,7 @@ from ocean_core.model.access import Origin
 from ocean_core.model.errors import UnknownUserError
 from ocean_core.model.receipt import IdempotencyKey
 from ocean_core.obs.clock import Clock, iso_utc
+from ocean_core.service.accounts.ids import time_ordered_id
 from ocean_core.service.accounts.names import check_email, check_username
 from ocean_core.service.accounts.passwords import PasswordHasher, check_password
 from ocean_core.service.accounts.repeats import KEPT_US, repeat_key
@@ -127,11 +127,11 @@ class UserService:
         # Asked for at once: each time, another thread may take its turn.
         random = self._random_bytes(32)
         row = UserRow(
-            _uuid(random[:16]), username, username_key, email, email_key, password_hash, ACTIVE,
+            time_ordered_id(now_us, random[:16]), username, username_key, email, email_key, password_hash, ACTIVE,
             now_us, now_us,
         )  # fmt: skip
         account = BillingRow(
-            row.id, _uuid(random[16:]), self._billing.plan, self._billing.initial_credits,
+            row.id, time_ordered_id(now_us, random[16:]), self._billing.plan, self._billing.initial_credits,
             0, "", 0, 0, now_us,
         )  # fmt: skip
         user = _shown(row)
@@ -267,10 +267,6 @@ def _change(
     act = "users.disable" if disabled else "users.update"
     audit.record(db, after.updated_us, origin, act, user_id, detail)
     return after, ends
-
-
-def _uuid(random: bytes) -> str:
-    return str(uuid.UUID(bytes=random, version=4))
 
 
 def _shown(row: UserRow) -> User:

@@ -54,7 +54,7 @@ BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY,
     user_id TEXT NOT NULL REFERENCES users (id),
-    token_hash BLOB NOT NULL UNIQUE,  -- SHA-256 of the token, which itself is kept nowhere
+    token_hash BLOB NOT NULL UNIQUE,  -- time and SHA-256 of the token, which is kept nowhere
     created_us INTEGER NOT NULL,
     expires_us INTEGER NOT NULL,
     ends_us INTEGER NOT NULL,         -- no renewal goes beyond this
