@@ -294,3 +294,16 @@ def test_any_text_is_just_a_key(story: Story, key: str) -> None:
     assert story.http.post(path, {"value": {"n": [1, None]}}).good() == {"key": key, "set": True}
     found = story.http.get(path).good()
     assert (found["key"], found["value"]) == (key, {"n": [1, None]})
+
+
+def test_what_people_wrote_about_a_sensor_is_in_the_list(story: Story) -> None:
+    story.http.post(f"{API}/telemetry/ingest", {"sensor_id": "named", "value": 1}).good()
+    body = b'{"display_name": "Press 1", "unit": "bar", "tags": {"hall": "3"}}'
+    headers = {"Content-Type": "application/json"}
+    assert story.http.request("PATCH", f"{API}/sensors/named", body, headers).status == 200
+    listed = story.http.get(f"{API}/sensors", wait="true").good()["sensors"]
+    (sensor,) = [sensor for sensor in listed if sensor["sensor_id"] == "named"]
+    assert (sensor["display_name"], sensor["unit"]) == ("Press 1", "bar")
+    assert (sensor["tags"], sensor["count"]) == ({"hall": "3"}, 1)
+    (other,) = [sensor for sensor in listed if sensor["sensor_id"] == SENSOR]
+    assert (other["display_name"], other["tags"]) == ("", {})

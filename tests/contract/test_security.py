@@ -206,6 +206,28 @@ def test_a_revoked_key_stops_at_once_on_an_open_connection(lab: Lab) -> None:
     lab.network.post(INGEST, item, headers=headers).problem(401, "OC-6005")
 
 
+def test_disabling_a_user_stops_keys_and_sessions_at_once(lab: Lab) -> None:
+    user_id = lab.user("carol")
+    key = {"Authorization": "Bearer " + lab.key(["ingest"], user_id=user_id)}
+    token = lab.log_in("carol")
+    item = {"sensor_id": "c", "value": 1}
+    lab.network.post(INGEST, item, headers=key).good()
+
+    def set_status(status: str) -> None:
+        body = json.dumps({"status": status}).encode()
+        headers = {"Content-Type": "application/json"}
+        assert lab.local.request("PATCH", f"{API}/users/{user_id}", body, headers).status == 200
+
+    set_status("disabled")
+    lab.network.post(INGEST, item, headers=key).problem(401, "OC-6005")
+    lab.network.post(f"{API}/sessions/validate", {"token": token}).problem(401, "OC-8006")
+    body = {"name": "another", "scopes": ["ingest"], "user_id": user_id}
+    lab.local.post(f"{API}/keys", body).problem(403, "OC-8003")
+    set_status("active")
+    lab.network.post(INGEST, item, headers=key).good()
+    assert lab.network.post(f"{API}/sessions/validate", {"token": token}).status == 401
+
+
 def test_a_key_for_some_sensors_reads_and_writes_only_those(lab: Lab) -> None:
     items = [{"sensor_id": name, "value": 1} for name in ("hall/1", "yard/1")]
     lab.local.post(BATCH, items).good()

@@ -53,7 +53,11 @@ def story(db: DataEngine) -> None:
     user_id = accounts(db)
     records(db)
     telemetry(db)
-    stats = db.get_stats()
+    # Counted once a second.
+    stats = until(
+        lambda: db.get_stats() if db.get_stats()["users"] == 1 else None,
+        within_s=10, what="users are counted",
+    )  # fmt: skip
     assert (stats["users"], stats["sessions"], stats["telemetry_buffer"]) == (1, 0, 4)
     assert stats["telemetry_processed"] == 2
     assert stats["db_size_mb"] > 0

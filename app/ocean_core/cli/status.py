@@ -24,6 +24,7 @@ def status_command(*, connection: ConnectionOptions, as_json: bool) -> None:
 def status_lines(status: dict[str, Any]) -> list[str]:
     """Return the snapshot as lines: verdict first, then cause, then detail."""
     buffer, analytics, ingest = status["buffer"], status["analytics"], status["ingest"]
+    accounts = status["accounts"]
     word = {"operational": "OK", "degraded": "DEGRADED"}.get(status["status"], "REFUSING")
     lines = [f"{word}  Ocean Core {status['version']}, up {_duration(status['uptime_seconds'])}"]
     for alarm in status["alarms"]:
@@ -44,6 +45,10 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         f"  analytics  {analytics['state']}"
         + (f" {rebuilt:g} %" if rebuilt is not None else "")
         + f", {analytics['series']:,} series, up to id {analytics['watermark']:,}",
+        (
+            f"  accounts   {accounts['state']}, {accounts['users']:,} users, "
+            f"{accounts['sessions']:,} sessions, {accounts['keys']:,} keys"
+        ),
         "  processes  "
         + ", ".join(
             f"{name} {process['cpu_percent']:.1f} % CPU {process['memory_mb']:.0f} MB"

@@ -50,15 +50,6 @@ class Part:
     def _fresh_key(self) -> str:
         return self._random_bytes(16).hex()
 
-    def _count(self, path: str, field: str) -> int:
-        """Return how many entries a list has, without holding them."""
-        count, after = 0, None
-        while True:
-            page = self._get(path, {"limit": limits.RECORDS_PAGE_MAX, "after": after})
-            count, after = count + len(page[field]), page["next"]
-            if after is None:
-                return count
-
     def _list(
         self, path: str, field: str, limit: int, query: Mapping[str, object] | None = None
     ) -> list[Json]:

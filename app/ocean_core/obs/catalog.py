@@ -36,6 +36,10 @@ METRICS: Final = (
     Metric("ocean_buffer_missing_readings", "gauge", "Acknowledged readings found missing."),
     Metric("ocean_buffer_idempotency_evicted_total", "counter", "Idempotency keys forgotten early."),
     Metric("ocean_buffer_ready", "gauge", "1 while readings can be acknowledged."),
+    Metric("ocean_accounts_ready", "gauge", "1 while accounts can be changed."),
+    Metric("ocean_accounts_users", "gauge", "Users."),
+    Metric("ocean_accounts_sessions", "gauge", "Sessions that have not expired."),
+    Metric("ocean_accounts_keys", "gauge", "Access keys that are neither revoked nor expired."),
     Metric("ocean_accounts_commits_total", "counter", "Transactions of the operational store."),
     Metric(
         "ocean_accounts_commit_duration_seconds", "histogram",

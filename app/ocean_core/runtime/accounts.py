@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ from ocean_core.service.analytics_link import AnalyticsLink
 from ocean_core.service.policy import IngestPolicy
 from ocean_core.storage.operational.settings import OperationalSettings
 from ocean_core.storage.operational.store import OperationalStore
+from ocean_core.storage.operational.summary import counts
 
 OPERATIONAL_FILE: Final = "clisonix_operational.db"
 OPEN_FIRST_S: Final = 2.0
@@ -54,6 +56,8 @@ class Accounts:
         was_clean: bool,
     ) -> None:
         self._data_dir = data_dir
+        self._clock = clock
+        self._metrics = metrics
         self._log = log
         self._alarms = alarms
         self._journal = journal
@@ -84,6 +88,7 @@ class Accounts:
         self.sensors = SensorRecords(store, clock, LinkedAnalytics(link, lambda: journal.head_id))
         self.profiles = ProfileService(store, clock, self.sensors.current_name)
         self.keys = KeyService(store, clock, os.urandom)
+        self.users.on_status(lambda user_id, active: self.keys.user_changed(user_id, active=active))
         self.audit = AuditService(store)
         self._owner_key = make_owner_key(os.urandom)
         self.access = AccessService(
@@ -118,6 +123,17 @@ class Accounts:
             await self._attempt("billing", self.billing.settle)
         self._passwords.close()
         await self.store.close()
+
+    async def count(self) -> None:
+        """Bring the gauges up to date; what cannot be read now keeps its last figure."""
+        self._metrics.set("ocean_accounts_ready", int(self.store.is_ready))
+        try:
+            found = await self.store.read(partial(counts, now_us=self._clock.now_us()))
+        except OceanError:
+            return
+        self._metrics.set("ocean_accounts_users", found.users)
+        self._metrics.set("ocean_accounts_sessions", found.sessions)
+        self._metrics.set("ocean_accounts_keys", found.keys)
 
     async def tick(self) -> None:
         """Do what is due now and then; what fails is tried again the next time."""

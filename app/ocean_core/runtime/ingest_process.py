@@ -152,6 +152,7 @@ class IngestProcess:
             link=self._link,
             log=log,
             buffer_view=self._buffer_view,
+            count_accounts=self._accounts.count,
             previous_stop="clean" if was_clean else "unclean",
         )
 

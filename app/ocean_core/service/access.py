@@ -100,7 +100,9 @@ class AccessService:
         principal = await self._find(token)
         if principal is None:
             self._count_refused(address)
-            raise UnauthenticatedError("the key or session is not known, has expired or is revoked")
+            raise UnauthenticatedError(
+                "the key or session is not known, has expired, is revoked, or its user is disabled"
+            )
         return principal
 
     async def _find(self, token: str) -> Principal | None:

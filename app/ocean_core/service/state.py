@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,12 +21,12 @@ from ocean_core.obs.metrics import Histogram, MetricsRegistry
 from ocean_core.service.alarms import Alarm, AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink
 
-ENGINE: Final = "SQLite (WAL) journal + DuckDB"
+ENGINE: Final = "SQLite (WAL): journal, accounts + DuckDB"
 ARCHITECTURE: Final = "one executable: ingest process + analytics process"
 DISK_LOW_BYTES: Final = 256 * limits.MIB
 SAMPLE_AGE_S: Final = 1.0
 PROBE_TIMEOUT_S: Final = 1.0
-STORE_FILES: Final = ("journal.db", "analytics.duckdb")
+STORE_FILES: Final = ("journal.db", "analytics.duckdb", "clisonix_operational.db")
 
 
 class _Sample(NamedTuple):
@@ -78,6 +78,15 @@ class AnalyticsStatus(msgspec.Struct):
     rebuild_percent: float | None
 
 
+class AccountsStatus(msgspec.Struct):
+    """Users, sessions and access keys that count now; ``state`` is ready or failed."""
+
+    state: str
+    users: int
+    sessions: int
+    keys: int
+
+
 class IngestStatus(msgspec.Struct):
     """What came in since the start, and how fast acknowledgements were, milliseconds."""
 
@@ -104,6 +113,7 @@ class SystemStatus(msgspec.Struct):
     previous_stop: str
     buffer: BufferStatus
     analytics: AnalyticsStatus
+    accounts: AccountsStatus
     ingest: IngestStatus
     processes: dict[str, ProcessState]
     files_mb: dict[str, float]
@@ -126,6 +136,7 @@ class StateService:
         link: AnalyticsLink,
         log: EventLog,
         buffer_view: Callable[[], BufferView],
+        count_accounts: Callable[[], Awaitable[None]],
         previous_stop: str,
     ) -> None:
         self._settings = settings
@@ -136,6 +147,7 @@ class StateService:
         self._link = link
         self._log = log
         self._buffer_view = buffer_view
+        self._count_accounts = count_accounts
         self._previous_stop = previous_stop
         self._started = clock.monotonic()
         self._sampled_at = float("-inf")
@@ -159,8 +171,12 @@ class StateService:
         loop = asyncio.get_running_loop()
         self._probing = loop.run_in_executor(None, self._probe)
         self._probing.add_done_callback(self._take_over)
+        waited: set[asyncio.Future[Any]] = {
+            self._probing,
+            asyncio.ensure_future(self._count_accounts()),
+        }
         # Waits without raising: a probe that fails is told by ``_take_over``.
-        await asyncio.wait({self._probing}, timeout=PROBE_TIMEOUT_S)
+        await asyncio.wait(waited, timeout=PROBE_TIMEOUT_S)
 
     def _probe(self) -> _Sample:
         """Ask the operating system. Runs on a thread."""
@@ -252,6 +268,7 @@ class StateService:
             previous_stop=self._previous_stop,
             buffer=self._buffer_status(view),
             analytics=self._analytics_status(),
+            accounts=self._accounts_status(),
             ingest=IngestStatus(
                 acknowledged=int(metrics.value("ocean_telemetry_ingested_total")),
                 duplicates=int(metrics.value("ocean_telemetry_duplicate_total")),
@@ -327,6 +344,15 @@ class StateService:
             series=report.series if report is not None else 0,
             starts=int(self._metrics.value("ocean_runtime_analytics_starts_total")),
             rebuild_percent=percent,
+        )
+
+    def _accounts_status(self) -> AccountsStatus:
+        value = self._metrics.value
+        return AccountsStatus(
+            state="ready" if value("ocean_accounts_ready") else "failed",
+            users=int(value("ocean_accounts_users")),
+            sessions=int(value("ocean_accounts_sessions")),
+            keys=int(value("ocean_accounts_keys")),
         )
 
     def _depth(self, view: BufferView) -> int:

@@ -118,6 +118,7 @@ def test_status_begins_with_the_verdict_and_the_cause() -> None:
         "alarms": [{"name": "disk.low", "detail": "9 MiB free", "next_step": "Free space."}],
         "buffer": {"state": "ready", "durability": "fsync", "head_id": 1234, "depth": 0},
         "analytics": {"state": "rebuilding", "series": 2, "watermark": 3, "rebuild_percent": 40.5},
+        "accounts": {"state": "ready", "users": 3, "sessions": 2, "keys": 1},
         "ingest": {
             "acknowledged": 10,
             "refused": 1,

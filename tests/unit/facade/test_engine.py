@@ -242,15 +242,18 @@ def test_values_come_without_their_wrapping() -> None:
 
 
 def test_stats_count_what_the_original_counted() -> None:
-    status = {"buffer": {"head_id": 9}, "files_mb": {"a": 1.25, "b": 0.5}}
+    status = {
+        "buffer": {"head_id": 9},
+        "files_mb": {"a": 1.25, "b": 0.5},
+        "accounts": {"users": 3, "sessions": 1},
+    }
     groups = {
         "groups": [
             {"name": "mover", "cursor": 1, "ahead": 0, "evicted": 0},
             {"name": "api", "cursor": 4, "ahead": 2, "evicted": 2},
         ]
     }
-    users = [{"users": [{}] * 2, "next": "c"}, {"users": [{}], "next": None}]
-    engine, _ = engine_with(status, groups, *users, {"sessions": [{}], "next": None})
+    engine, _ = engine_with(status, groups)
     assert engine.get_stats() == {
         "users": 3,
         "sessions": 1,

@@ -46,8 +46,13 @@ class Rig:
             link=self.link,
             log=log,
             buffer_view=lambda: self.view,
+            count_accounts=self.count_accounts,
             previous_stop="unclean",
         )
+
+    async def count_accounts(self) -> None:
+        self.metrics.set("ocean_accounts_ready", 1)
+        self.metrics.set("ocean_accounts_users", 7)
 
 
 def test_figures_are_those_of_the_machine_and_the_registry(tmp_path: Path) -> None:
@@ -58,6 +63,7 @@ def test_figures_are_those_of_the_machine_and_the_registry(tmp_path: Path) -> No
     asyncio.run(rig.state.refresh())
     status = rig.state.status()
     assert (status.status, status.previous_stop) == ("operational", "unclean")
+    assert (status.accounts.state, status.accounts.users) == ("ready", 7)
     assert (status.telemetry_buffer_size, status.buffer.depth, status.analytics.series) == (
         40,
         40,

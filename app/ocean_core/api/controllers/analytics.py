@@ -22,8 +22,15 @@ from ocean_core.api.openapi import (
 )
 from ocean_core.api.services import AnyRequest, parse_flag, path_text, services_of
 from ocean_core.model.access import Principal
-from ocean_core.model.errors import FieldProblem, ForbiddenError, MalformedBodyError, QueryError
+from ocean_core.model.errors import (
+    FieldProblem,
+    ForbiddenError,
+    MalformedBodyError,
+    OceanError,
+    QueryError,
+)
 from ocean_core.model.naming import Names
+from ocean_core.service.accounts.sensors import SensorRecords
 from ocean_core.service.queries.requests import (
     CompareRequest,
     LatestAllRequest,
@@ -53,6 +60,11 @@ _PREFIX: Final = query_parameter("prefix", "Only sensors whose id starts so.", "
 
 
 async def _answer(request: AnyRequest, name: str, more: dict[str, Any] | None = None) -> ASGIApp:
+    """Answer with what analytics say."""
+    return raw_answer(await _query(request, name, more))
+
+
+async def _query(request: AnyRequest, name: str, more: dict[str, Any] | None = None) -> bytes:
     """Check the parameters here, in the words of the query, then let analytics answer.
 
     A key that is limited to some sensors learns of these only.
@@ -74,8 +86,24 @@ async def _answer(request: AnyRequest, name: str, more: dict[str, Any] | None = 
             params["pattern"] = principal.sensors
         else:
             _check_sensors(asked, principal, link.names)
-    body = await link.query(name, params, wait=wait)
-    return raw_answer(body)
+    return await link.query(name, params, wait=wait)
+
+
+async def _with_records(records: SensorRecords, body: bytes) -> bytes:
+    """Add name, unit and tags to a page of sensors; without them if they cannot be read now."""
+    page = msgspec.json.decode(body, type=dict[str, Any])
+    if not page["sensors"]:
+        return body
+    try:
+        found = await records.records_of([sensor["sensor_id"] for sensor in page["sensors"]])
+    except OceanError:
+        return body
+    for sensor in page["sensors"]:
+        record = found.get(sensor["sensor_id"])
+        sensor["display_name"] = "" if record is None else record.display_name
+        sensor["unit"] = "" if record is None else record.unit
+        sensor["tags"] = {} if record is None else record.tags
+    return msgspec.json.encode(page)
 
 
 def _check_sensors(asked: Request, principal: Principal, names: Names) -> None:
@@ -162,8 +190,9 @@ class SensorsController(Controller):
         summary="Known sensors",
     )
     async def sensors(self, request: AnyRequest) -> ASGIApp:
-        """Return a page of sensors by name, with their metrics."""
-        return await _answer(request, "sensors")
+        """Return a page of sensors by id, with their metrics and what people call them."""
+        body = await _query(request, "sensors")
+        return raw_answer(await _with_records(services_of(request).sensors, body))
 
     @get(
         "/latest",

@@ -126,7 +126,8 @@ class StateController(Controller):
             "layers": {
                 "1_ingestion": "HTTP into a journal (SQLite WAL), acknowledged after fsync",
                 "2_core": "a mover takes each reading into analytics exactly once",
-                "3_storage": "journal.db is the truth; analytics.duckdb a rebuildable index",
+                "3_storage": "journal.db is the truth; analytics.duckdb a rebuildable index; "
+                "clisonix_operational.db keeps users, sessions, billing, keys, metadata",
                 "4_removed": "no PostgreSQL, no MySQL, no other service",
             },
             "performance": services.state.measured(),
@@ -135,6 +136,12 @@ class StateController(Controller):
                 "status": [r for r in routes if r.endswith(("status", "alarms", "metrics"))],
                 "telemetry": [r for r in routes if "/telemetry" in r],
                 "analytics": [r for r in routes if "/analytics" in r or "/sensors" in r],
+                "profiles": [r for r in routes if "/profiles" in r],
+                "accounts": [
+                    r
+                    for r in routes
+                    if any(part in r for part in ("/users", "/sessions", "/billing", "/keys"))
+                ],
                 "all": routes,
             },
         }

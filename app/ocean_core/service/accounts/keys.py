@@ -48,7 +48,7 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Key(msgspec.Struct):
-    """A key as it may be shown. ``status`` is active, expired or revoked."""
+    """A key as it may be shown. ``status`` is active, expired, revoked or "user disabled"."""
 
     id: str
     name: str
@@ -101,6 +101,7 @@ class KeyService:
         self._random_bytes = random_bytes
         self._by_hash: dict[bytes, Principal] = {}
         self._used: dict[str, int] = {}
+        self._disabled: set[str] = set()
         self._lock = asyncio.Lock()
         self.on_change: list[Callable[[], None]] = []
         self.is_loaded = False
@@ -110,12 +111,15 @@ class KeyService:
         """Take the stored keys into memory. Raises the errors of the store."""
         async with self._lock:
             rows = await self._store.read(access_keys.not_revoked)
+            self._disabled |= await self._store.read(access_keys.of_disabled_users)
             self._by_hash = {secret_hash: _principal(row) for row, secret_hash in rows}
             self.is_loaded = True
         self._changed()
 
     def principal_of(self, secret: str) -> Principal | None:
-        """Return whose key this is, None if it is none, has expired or was revoked.
+        """Return whose key this is, None if it is none that counts now.
+
+        Expired and revoked keys do not count, nor do those of disabled users.
 
         No two secrets are compared here. Only the SHA-256 of what was sent is looked up, and how
         long that takes depends on bits of a hash that a sender can neither choose nor relate to
@@ -124,9 +128,21 @@ class KeyService:
         if len(secret) > _KEY_LETTERS_MAX or not secret.isascii():
             return None
         principal = self._by_hash.get(_hash(secret))
-        if principal is None or _has_passed(principal.expires_us, self._clock.now_us()):
+        if (
+            principal is None
+            or principal.user_id in self._disabled
+            or _has_passed(principal.expires_us, self._clock.now_us())
+        ):
             return None
         return principal
+
+    def user_changed(self, user_id: str, *, active: bool) -> None:
+        """Let the keys of a user count again, or no longer."""
+        if active:
+            self._disabled.discard(user_id)
+        else:
+            self._disabled.add(user_id)
+        self._changed()
 
     def note_used(self, key_id: str) -> None:
         """Remember that a key was used just now, until ``flush``."""
@@ -221,7 +237,8 @@ class KeyService:
     def _shown(self, row: KeyRow) -> Key:
         expired = _has_passed(row.expires_us, self._clock.now_us())
         last_used_us = max(row.last_used_us or 0, self._used.get(row.id, 0))
-        living = "expired" if expired else "active"
+        living = "user disabled" if row.user_id in self._disabled else "active"
+        living = "expired" if expired else living
         status = living if row.revoked_us is None else "revoked"
         return Key(
             row.id,

@@ -96,6 +96,7 @@ class UserService:
         self._changes = 0
         self._on_new_account: list[Callable[[BillingRow], None]] = []
         self._on_sessions_ended: list[Callable[[str], None]] = []
+        self._on_status: list[Callable[[str, bool], None]] = []
 
     def on_new_account(self, listener: Callable[[BillingRow], None]) -> None:
         """Have ``listener`` told of each account made with a user."""
@@ -104,6 +105,10 @@ class UserService:
     def on_sessions_ended(self, listener: Callable[[str], None]) -> None:
         """Have ``listener`` told the id of each user all of whose sessions were ended."""
         self._on_sessions_ended.append(listener)
+
+    def on_status(self, listener: Callable[[str, bool], None]) -> None:
+        """Have ``listener`` told (id, is active) of each user whose status was set."""
+        self._on_status.append(listener)
 
     async def create(self, new: NewUser, origin: Origin, key: str | None = None) -> bytes:
         """Make a user with an account; return its JSON.
@@ -204,6 +209,9 @@ class UserService:
         if ended:
             for listener in self._on_sessions_ended:
                 listener(user_id)
+        if "status" in values:
+            for status_listener in self._on_status:
+                status_listener(user_id, row.status != DISABLED)
         user = _shown(row)
         self._remember(user)
         return user

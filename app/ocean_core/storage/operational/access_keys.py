@@ -15,9 +15,11 @@ from ocean_core.model.errors import (
     RecordsFullError,
     UnknownRecordError,
     UnknownUserError,
+    UserDisabledError,
 )
 from ocean_core.storage.operational import audit
 from ocean_core.storage.operational.pages import page_of
+from ocean_core.storage.operational.users import DISABLED
 
 _COLUMNS: Final = """
 id, name, scopes, sensors, rate, user_id, created_us, expires_us, revoked_us, last_used_us
@@ -41,6 +43,10 @@ ORDER BY created_us, id LIMIT ?
 _NOT_REVOKED: Final = f"""
 SELECT {_COLUMNS}, secret_hash FROM access_keys WHERE revoked_us IS NULL
 """  # noqa: S608 - constants of ours
+_DISABLED: Final = """
+SELECT DISTINCT user_id FROM access_keys JOIN users ON users.id = user_id
+WHERE revoked_us IS NULL AND status = 'disabled'
+"""
 _USED: Final = """
 UPDATE access_keys SET last_used_us = max(coalesce(last_used_us, 0), ?) WHERE id = ?
 """
@@ -64,8 +70,8 @@ class KeyRow(NamedTuple):
 def insert(db: apsw.Connection, row: KeyRow, secret_hash: bytes, origin: Origin) -> None:
     """Store a new key.
 
-    Raises ConflictError if an active key has this name, UnknownUserError, and RecordsFullError
-    beyond KEYS_MAX keys that are active; older ones that are not make room.
+    Raises ConflictError if an active key has this name, UnknownUserError, UserDisabledError, and
+    RecordsFullError beyond KEYS_MAX keys that are active; older ones that are not make room.
     """
     now_us = row.created_us
     if db.execute(_SAME_NAME, (row.name, now_us)).get is not None:
@@ -73,11 +79,8 @@ def insert(db: apsw.Connection, row: KeyRow, secret_hash: bytes, origin: Origin)
             f"an active key has the name {row.name!r} already",
             fields=(FieldProblem("name", repr(row.name), "a name that no active key has"),),
         )
-    if row.user_id is not None and _no_user(db, row.user_id):
-        raise UnknownUserError(
-            "User not found",
-            fields=(FieldProblem("user_id", repr(row.user_id), "the id of a user"),),
-        )
+    if row.user_id is not None:
+        _require_active(db, row.user_id)
     if db.execute("SELECT count(*) FROM access_keys").get >= limits.KEYS_MAX:
         db.execute(_DROP_ENDED, (now_us,))
         if not db.changes():
@@ -135,6 +138,17 @@ def note_used(db: apsw.Connection, moments: Mapping[str, int]) -> None:
     db.executemany(_USED, [(used_us, key_id) for key_id, used_us in moments.items()])
 
 
-def _no_user(db: apsw.Connection, user_id: str) -> bool:
-    found = db.execute("SELECT 1 FROM users WHERE id = ?", (user_id,)).get
-    return found is None
+def of_disabled_users(db: apsw.Connection) -> set[str]:
+    """Return the ids of disabled users who have keys that were not revoked."""
+    return {user_id for (user_id,) in db.execute(_DISABLED)}
+
+
+def _require_active(db: apsw.Connection, user_id: str) -> None:
+    status = db.execute("SELECT status FROM users WHERE id = ?", (user_id,)).get
+    if status is None:
+        raise UnknownUserError(
+            "User not found",
+            fields=(FieldProblem("user_id", repr(user_id), "the id of a user"),),
+        )
+    if status == DISABLED:
+        raise UserDisabledError(f"user {user_id} is disabled")

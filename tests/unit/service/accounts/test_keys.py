@@ -20,6 +20,7 @@ from ocean_core.model.errors import (
     RecordsFullError,
     UnknownRecordError,
     UnknownUserError,
+    UserDisabledError,
 )
 from ocean_core.service.accounts.keys import NewKey
 from support.operational_kit import NAME, WAIT_S, until
@@ -237,6 +238,28 @@ def test_a_key_counts_for_users_that_exist(box: Records) -> None:
             create(box, user_id=user_id)
     assert listed(box) == []
     assert box.acts() == []
+
+
+def test_keys_of_a_disabled_user_count_no_longer_also_after_a_restart(box: Records) -> None:
+    add_user(box, "u1")
+    key = create(box, user_id="u1")["key"]
+    other = create(box, "other")["key"]
+    assert box.keys.principal_of(key) is not None
+    box.keys.user_changed("u1", active=False)
+    assert box.keys.principal_of(key) is None
+    assert sorted(each["status"] for each in listed(box)) == ["active", "user disabled"]
+    assert box.keys.principal_of(other) is not None
+    box.keys.user_changed("u1", active=True)
+    assert box.keys.principal_of(key) is not None
+
+    def disable(db: Any) -> None:
+        db.execute("UPDATE users SET status = 'disabled'")
+
+    box.do(box.store.write(disable))
+    box.restart()
+    assert box.keys.principal_of(key) is None
+    with pytest.raises(UserDisabledError):
+        create(box, "third", user_id="u1")
 
 
 def test_an_active_key_has_its_name_alone(box: Records) -> None:
