@@ -91,13 +91,3 @@ class Names:
 
 
 NO_RULES: Final = Names()
-
-
-def resolve(rules: Sequence[NameRule], sensor_id: str) -> str:
-    """Return under which name is shown what came as ``sensor_id``."""
-    return Names(rules).shown(sensor_id)
-
-
-def stored_names(rules: Sequence[NameRule], sensor_id: str) -> tuple[str, ...]:
-    """Return all names under which things come that are shown as ``sensor_id``, sorted."""
-    return Names(rules).stored(sensor_id)

@@ -65,11 +65,6 @@ class AccessService:
         self._requests = RateBook(clock, limits.ADDRESSES_REMEMBERED_MAX)
         self._refused = RateBook(clock, limits.ADDRESSES_REMEMBERED_MAX)
 
-    @property
-    def trusts_loopback(self) -> bool:
-        """Whether programs on this machine need no key."""
-        return self._settings.trust_loopback
-
     def check_rate(self, address: str) -> None:
         """Count a request of another machine. Raises RateLimitError."""
         rate = self._settings.requests_per_address_max

@@ -2,34 +2,34 @@
 
 import pytest
 
-from ocean_core.model.naming import NO_RULES, NameRule, Names, resolve, stored_names
+from ocean_core.model.naming import NO_RULES, NameRule, Names
 from support.renaming import forget, rename
 
 
 def test_without_rules_every_name_is_its_own() -> None:
-    assert NO_RULES.shown("a") == NO_RULES.asked("a") == resolve([], "a") == "a"
-    assert stored_names([], "a") == ("a",)
+    assert NO_RULES.shown("a") == NO_RULES.asked("a") == Names([]).shown("a") == "a"
+    assert Names([]).stored("a") == ("a",)
     assert list(NO_RULES.forgotten("a")) == []
     assert (NO_RULES.renames, NO_RULES.forgets_up_to, NO_RULES.last_rule) == (False, 0, 0)
 
 
 def test_a_chain_leads_to_its_end_and_back_to_all_old_names() -> None:
     rules = [rename(1, "a", "b"), rename(2, "b", "c")]
-    assert [resolve(rules, name) for name in "abcd"] == ["c", "c", "c", "d"]
-    assert stored_names(rules, "c") == ("a", "b", "c")
-    assert stored_names(rules, "a") == ()
+    assert [Names(rules).shown(name) for name in "abcd"] == ["c", "c", "c", "d"]
+    assert Names(rules).stored("c") == ("a", "b", "c")
+    assert Names(rules).stored("a") == ()
     assert Names(rules).last_rule == 2
 
 
 def test_a_rename_of_an_old_name_meets_nothing() -> None:
     rules = [rename(1, "a", "b"), rename(2, "a", "c")]
-    assert resolve(rules, "a") == "b"
-    assert resolve(rules, "b") == "b"
+    assert Names(rules).shown("a") == "b"
+    assert Names(rules).shown("b") == "b"
 
 
 def test_names_that_are_taken_back() -> None:
     rules = [rename(1, "a", "b"), rename(2, "b", "a")]
-    assert resolve(rules, "a") == resolve(rules, "b") == "a"
+    assert Names(rules).shown("a") == Names(rules).shown("b") == "a"
     assert Names(rules).asked("b") == "a"
 
 

@@ -53,13 +53,6 @@ def live_partials(
     return whole if not len(whole) or int(whole.last_ts_us.max()) < high_us else None
 
 
-def live_rows(
-    window: LiveWindow, state: SeriesState, totals: Totals, low_us: int, high_us: int
-) -> RecentRows | None:
-    """Return the readings with ``low_us <= t < high_us``; None if not covered."""
-    return window.recent(state, max(low_us, totals.first_ts_us), high_us)
-
-
 def partials_of(rows: RecentRows, series_id: int) -> Partials:
     """Return each reading as a partial of its own."""
     size = len(rows.ts_us)

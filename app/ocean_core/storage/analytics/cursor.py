@@ -30,10 +30,6 @@ class Cursor(Protocol):
         """Return the next row, None at the end."""
         ...
 
-    def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
-        """Return up to ``size`` rows, fewer at the end."""
-        ...
-
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Return all rows left."""
         ...

@@ -304,10 +304,6 @@ class AnalyticsStore:
             self._files.mark(self._files.trouble, f"{now} {now if again else rebuilt}")
         return again
 
-    def size_bytes(self) -> int:
-        """Bytes on disk, WAL included."""
-        return self._files.size()
-
     # --- reading
 
     def cursor(self) -> Cursor:
