@@ -470,7 +470,10 @@ def test_broken_http(box: Appliance, http: Http, request_bytes: bytes) -> None:
             connection.sendall(request_bytes)
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(65536)
-        except (BrokenPipeError, ConnectionResetError):
+        except TimeoutError:
+            raise
+        except OSError:
+            # It has hung up, perhaps while we were sending.
             return
     assert answer == b"" or answer.split()[1].startswith(b"4"), answer[:200]
 

@@ -25,6 +25,7 @@ POST = (
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
 NEXT = GET + b"\r\n"
 LENGTH = b"Content-Length: %d\r\n" % SIZE
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
@@ -38,9 +39,18 @@ TAKEN = {
     "chunks": (POST + CHUNKED + b"\r\n" + chunks(), 1),
     "a chunk extension": (POST + CHUNKED + b"\r\n" + chunks(extension=b";a=b"), 1),
     "a tab before the value": (POST + b"Transfer-Encoding:\tchunked\r\n\r\n" + chunks(), 1),
+    "an offer of HTTP/2": (POST + OFFER + LENGTH + b"\r\n" + BODY, 1),
+    "an offer of HTTP/2 with chunks": (POST + OFFER + CHUNKED + b"\r\n" + chunks(), 1),
+    "two offers": ((POST + OFFER + LENGTH + b"\r\n" + BODY) * 2, 2),
+    "an offer of WebSocket": (
+        POST + b"Connection: upgrade\r\nUpgrade: websocket\r\n" + LENGTH + b"\r\n" + BODY,
+        1,
+    ),
     "three at once": ((POST + LENGTH + b"\r\n" + BODY) * 3, 3),
 }
 REFUSED = {
+    "an offer, a length and chunks": POST + OFFER + LENGTH + CHUNKED + b"\r\n" + chunks(),
+    "an offer and two lengths": POST + OFFER + LENGTH + b"Content-Length: 5\r\n\r\n" + BODY,
     "length and chunks": POST + LENGTH + CHUNKED + b"\r\n" + chunks(),
     "chunks and length": POST + CHUNKED + b"Content-Length: 4\r\n\r\n" + chunks(),
     "the same length twice": POST + LENGTH + LENGTH + b"\r\n" + BODY,
@@ -140,8 +150,9 @@ def test_what_is_not_is_refused_with_all_behind_it(box: Appliance, name: str) ->
     assert head_of(box) == before, "something was stored"
 
 
-def test_slow_bytes_are_put_together(box: Appliance) -> None:
-    raw = POST + LENGTH + b"\r\n" + BODY
+@pytest.mark.parametrize("offer", [b"", OFFER], ids=["plain", "with an offer"])
+def test_slow_bytes_are_put_together(box: Appliance, offer: bytes) -> None:
+    raw = POST + offer + LENGTH + b"\r\n" + BODY
     port = int(box.url.rpartition(":")[2])
     before = head_of(box)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:

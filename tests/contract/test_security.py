@@ -5,6 +5,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
@@ -130,6 +131,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             path.read_bytes() for path in box.data_dir.iterdir()
             if path.is_file() and path.name != "local.key"
         )  # fmt: skip
+        open_to_others = [
+            path.name for path in box.data_dir.iterdir() if path.stat().st_mode & 0o077
+        ]
+        assert open_to_others == [], "files that others on this machine can read"
         for secret in [*made.secrets, PASSWORD]:
             assert secret not in log, "a secret is in the log"
             assert secret.encode() not in kept, "a secret is on the disk"
@@ -256,6 +261,45 @@ def test_a_limited_key_is_limited_on_this_machine_too(lab: Lab) -> None:
     lab.local.request("GET", STATUS, None, headers).problem(403, "OC-6006")
 
 
+def test_an_old_name_is_no_way_to_a_sensor_that_a_key_is_not_for(lab: Lab) -> None:
+    lab.local.post(INGEST, {"sensor_id": "old/1", "value": 1}).good()
+    headers = {"Authorization": "Bearer " + lab.key(["read"], sensors="old/*")}
+    lab.local.get(f"{API}/sensors", wait="true").good()
+    lab.local.post(f"{API}/sensors/old%2F1/rename", {"to": "new/1"}).good()
+    for path in ("sensors/old%2F1", "sensors/old%2F1/latest", "analytics/sensor/old%2F1/stats"):
+        problem = lab.network.request("GET", f"{API}/{path}", None, headers).problem(403, "OC-6006")
+        assert "is called 'new/1' now" in problem["detail"]
+
+
+def test_a_session_cannot_take_readings_away_from_programs(lab: Lab) -> None:
+    stored = lab.local.post(INGEST, {"sensor_id": "m", "value": 1}).good()["id"]
+    headers = {"Authorization": f"Bearer {lab.sessions[0]}"}
+    mark = f"{API}/telemetry/mark-processed"
+    lab.network.post(mark, [stored], headers=headers).problem(403, "OC-6006")
+    key = {"Authorization": f"Bearer {lab.keys['read']}"}
+    assert lab.network.post(mark, [stored], headers=key).good()["processed"] == 1
+
+
+def test_bodies_of_strangers_are_small(lab: Lab) -> None:
+    """Announced bodies hold memory; whoever needs no key may announce little."""
+    for path in ("create", "validate", "revoke"):
+        body = json.dumps({"token": "x" * 20_000}).encode()
+        lab.network.post(f"{API}/sessions/{path}", body).problem(413, "OC-2003")
+    large = {"sensor_ids": ["x"] * 200_000}
+    key = {"Authorization": f"Bearer {lab.keys['read']}"}
+    lab.network.post(f"{API}/analytics/compare", large, headers=key).problem(413, "OC-2003")
+
+
+def test_pages_of_a_limited_key_name_no_others_profiles(lab: Lab) -> None:
+    for name in ("a1", "hall/1", "zz"):
+        profile: dict[str, Any] = {"profile_id": f"p-{name}", "sensor_id": name, "metadata": {}}
+        lab.local.post(f"{API}/profiles/store", profile).good()
+    headers = {"Authorization": "Bearer " + lab.key(["read"], sensors="hall/*")}
+    page = lab.network.request("GET", f"{API}/profiles?limit=1", None, headers).good()
+    assert [each["sensor_id"] for each in page["profiles"]] == ["hall/1"]
+    assert page["next"] in (None, "p-hall/1")
+
+
 def test_what_came_through_a_proxy_needs_a_key(lab: Lab) -> None:
     lab.local.request("GET", STATUS, None, {"X-Forwarded-For": "10.0.0.9"}).problem(401, "OC-6005")
     headers = {"X-Forwarded-For": "10.0.0.9", "Authorization": f"Bearer {lab.keys['read']}"}
@@ -265,25 +309,30 @@ def test_what_came_through_a_proxy_needs_a_key(lab: Lab) -> None:
 # --- guessing
 
 
-def test_guessing_keys_is_slowed_down(lab: Lab) -> None:
-    path, headers = STATUS, {"Authorization": "Bearer ocean_000000000000_guess"}
-    found = {lab.network.request("GET", path, None, headers).status for _ in range(70)}
-    assert found == {401, 429}
-    good = {"Authorization": f"Bearer {lab.keys['read']}"}
-    assert lab.network.request("GET", path, None, good).status == 200
+def test_guessing_keys_is_slowed_down_for_who_guesses(lab: Lab) -> None:
+    headers = {"Authorization": "Bearer ocean_000000000000_guess"}
+    with closing(Http(lab.network.url, source="127.0.0.2")) as guesser:
+        found = [guesser.request("GET", STATUS, None, headers).status for _ in range(80)]
+        assert found[:50] == [401] * 50
+        assert found[-1] == 429
+        assert guesser.request("GET", "/health", None, headers).status == 200
+        good = {"Authorization": f"Bearer {lab.keys['read']}"}
+        assert guesser.request("GET", STATUS, None, good).status == 200
+    assert lab.network.request("GET", STATUS, None, headers).status == 401
 
 
 def test_guessing_passwords_is_slowed_down(lab: Lab) -> None:
     lab.user("eve")
-    replies = [
-        lab.network.post(f"{API}/sessions/create", {"username": "eve", "password": f"wrong {n}"})
-        for n in range(12)
-    ]
-    assert {reply.status for reply in replies} == {401, 429}
-    assert int(replies[-1].headers["retry-after"]) >= 1
-    right = {"username": "eve", "password": PASSWORD}
-    lab.network.post(f"{API}/sessions/create", right).problem(429, "OC-6009")
-    assert lab.log_in("ada"), "others log in as before"
+    with closing(Http(lab.network.url, source="127.0.0.3")) as guesser:
+        replies = [
+            guesser.post(f"{API}/sessions/create", {"username": "eve", "password": f"wrong {n}"})
+            for n in range(12)
+        ]
+        assert {reply.status for reply in replies} == {401, 429}
+        assert int(replies[-1].headers["retry-after"]) >= 1
+        right = {"username": "eve", "password": PASSWORD}
+        guesser.post(f"{API}/sessions/create", right).problem(429, "OC-6009")
+    assert lab.log_in("eve"), "the user is not locked out elsewhere"
 
 
 def test_an_unknown_user_and_a_wrong_password_look_the_same(lab: Lab) -> None:

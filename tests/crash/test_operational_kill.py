@@ -117,12 +117,14 @@ async def test_death_between_the_renames_of_a_salvage(tmp_path: Path, done: str)
     main = tmp_path / NAME
     (tmp_path / (NAME + ".salvaged")).write_bytes(main.read_bytes())
     aside = tmp_path / (NAME + ".damaged-20200101T000000Z")
-    (tmp_path / (NAME + "-wal")).rename(aside.with_name(aside.name + ".wal"))
+    kept_wal = aside.with_name(aside.name + ".wal")
+    (tmp_path / (NAME + "-wal")).rename(kept_wal)
     if done == "main moved":
         main.rename(aside)
     async with opened(settings_for(tmp_path)) as store:
         assert await store.read(keys) == ["a"]
     assert not beside(tmp_path, ".salvage*")
+    assert beside(tmp_path, ".damaged*") == [aside.name, kept_wal.name], "they belong together"
 
 
 # --- a disk that is full, really ------------------------------------------------------------------

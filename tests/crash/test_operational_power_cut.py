@@ -1,6 +1,7 @@
 """The power goes while accounts are changed: what was acknowledged is there, nothing is halved."""
 
 import asyncio
+import contextlib
 import os
 import random
 from dataclasses import dataclass, field
@@ -106,11 +107,12 @@ def one_round(
     disk.write_survivors(after)
 
     async def reopen() -> bool:
-        async with opened(settings_for(after, was_clean=False)) as store:
+        async with opened(settings_for(after, was_clean=False, durability=durability)) as store:
             assert store.is_ready, store.failure
             return store.salvage_report is not None
 
     was_salvaged = asyncio.run(reopen())
+    assert not (was_salvaged and load.acked), "a power cut is no damage"
     found: dict[str, set[int]] = {}
     for key, _, rows, _ in content(after / NAME)["metadata"]:
         name, part = key.split("/")
@@ -122,7 +124,6 @@ def one_round(
     for name, parts in found.items():
         assert all(-1 - part in parts for part in parts if part >= 0), name
         assert len(parts) % 2 == 0, f"only a part of {name} is there"
-    assert not (was_salvaged and load.acked), "a power cut is no damage"
     return len(load.acked)
 
 
@@ -133,6 +134,14 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_halved(
     seeds = range(part * ROUNDS // 4, (part + 1) * ROUNDS // 4)
     acked = sum(one_round(tmp_path, seed, monkeypatch, "fsync") for seed in seeds)
     assert acked > len(seeds)
+
+
+def test_without_syncs_a_power_cut_is_no_damage_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(1000, 1000 + OS_ROUNDS):
+        with contextlib.suppress(LostError):
+            one_round(tmp_path, seed, monkeypatch, "os")
 
 
 def test_the_harness_finds_losses_where_there_are_some(

@@ -6,11 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from ocean_core.facade import DataEngine
 from support.paths import REPO
 
 DOCUMENT = REPO / "docs" / "python.md"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+def test_every_method_is_in_the_table() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    table = text.partition("## Every method")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(\w+)`", table))
+    public = {name for name in dir(DataEngine) if not name.startswith("_")}
+    assert public <= named
+    assert named - public <= {"limit"}
 
 
 def test_every_example_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,11 @@ file than dist/ocean.
 """
 
 import fcntl
+import json
 import os
 import random
 import signal
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,6 +18,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -195,6 +198,47 @@ def test_needs_no_environment_and_no_writable_folder(tmp_path: Path, unpacked: P
         send(appliance)
         wait_for_readings(appliance, READINGS)
         assert appliance.stop() == 0
+
+
+def test_accounts_keys_and_certificates_are_inside(tmp_path: Path) -> None:
+    """Each of these brings a library of its own: argon2, cryptography, SQLite, the viewer."""
+    data_dir = str(tmp_path / "data")
+    made = run_ocean("tls", "self-signed", "--data-dir", data_dir)
+    assert made.returncode == 0, made.stderr
+    named = (
+        "keys",
+        "create",
+        "--name",
+        "hall",
+        "--scope",
+        "ingest",
+        "--data-dir",
+        data_dir,
+        "--json",
+    )
+    key = run_ocean(*named)
+    assert key.returncode == 0, key.stderr
+    bearer = {"Authorization": f"Bearer {json.loads(key.stdout)['key']}"}
+    user = {"username": "ada", "email": "ada@x.example", "password": "correct horse battery"}
+    with Appliance(
+        tmp_path / "data", OCEAN_NETWORK__HOST="127.0.0.1", OCEAN_NETWORK__PORT="0"
+    ) as box:
+        box.start()
+        http = box.http()
+        http.post("/api/ocean/users", user).good()
+        login = {"username": "ada", "password": user["password"]}
+        assert http.post("/api/ocean/sessions/create", login).good()["token"]
+        assert b"Ocean" in http.get("/api/ocean/docs/ui").body
+        outside = json.loads((box.data_dir / "run.json").read_text())["network_url"]
+        context = ssl.create_default_context(cafile=str(box.data_dir / "tls" / "cert.pem"))
+        request = Request(
+            outside + INGEST,
+            json.dumps({"sensor_id": "far", "value": 1}).encode(),
+            {"Content-Type": "application/json", **bearer},
+        )
+        with urlopen(request, timeout=20, context=context) as answer:
+            assert json.load(answer)["buffered"] is True
+        assert box.stop() == 0
 
 
 def test_ctrl_c_stops_it_cleanly(appliance: Appliance) -> None:

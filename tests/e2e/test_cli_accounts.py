@@ -128,6 +128,41 @@ def test_users_without_a_running_server(tmp_path: Path) -> None:
     assert not (data_dir / "run.json").exists(), "each stopped what it started"
 
 
+def test_names_of_users_work_wherever_ids_do(tmp_path: Path) -> None:
+    with Appliance(tmp_path / "data") as box:
+        box.start()
+        here = box.data_dir
+        password = tmp_path / "password"
+        password.write_text("correct horse\n", encoding="utf-8")
+        ocean(here, "users", "create", "ada", "ada@example.org")
+        _, err = ocean(here, "users", "passwd", "ada", code=2)
+        assert "no terminal to ask at; use --password-file" in err
+        assert "Warning" not in err
+        ocean(here, "users", "passwd", "ada", "--password-file", str(password))
+        out, _ = ocean(here, "users", "credits", "ADA", "1000", "--note", "January")
+        assert out == "ada has 1,000 credits now\n"
+        ocean(here, "users", "credits", "ada", "-300")
+        entries = ocean_json(here, "users", "ledger", "ada")
+        assert [entry["amount"] for entry in entries] == [-300, 1000]
+        ocean(here, "keys", "create", "--name", "p", "--scope", "ingest", "--user", "ada")
+        _, err = ocean(here, "keys", "create", "--name", "p", "--scope", "read", code=1)
+        assert "ocean keys revoke p" in err
+        with get_data_engine(box.url) as engine:
+            engine.create_session(username="ada", password="correct horse")
+        out, _ = ocean(here, "users", "disable", "ada")
+        assert "1 session ended" in out
+        assert "1 key suspended until `ocean users enable ada`: p" in out
+        out, _ = ocean(here, "users", "enable", "ada")
+        assert out == "ada is active again; what works again, too: 1 key (p)\n"
+        out, _ = ocean(here, "status")
+        assert f"  listens    {box.url}\n" in out
+        _, err = ocean(here, "sensors", "set", "zz9", "--unit", "bar")
+        assert err == "ocean: zz9 has sent nothing yet; check the id\n"
+        wrong = run_ocean("status", "--url", box.url.replace("http:", "https:"))
+        assert "this port speaks plain HTTP" in wrong.stderr
+        assert box.stop() == 0
+
+
 def test_a_question_about_a_directory_that_is_not_there_makes_none(tmp_path: Path) -> None:
     _, err = ocean(tmp_path / "typo", "sensors", "list", code=1)
     assert "does not exist" in err

@@ -18,6 +18,7 @@ PAGE = "/api/ocean/docs/ui"
 DOCUMENT = "/api/ocean/openapi.json"
 READY = "document.documentElement.dataset.state === 'ready' && document.querySelector('.opblock')"
 DESK, PHONE = (1280, 1000), (390, 844)
+STATUS = "/api/ocean/status"
 KEY = "no-key-of-anybody"
 
 
@@ -111,6 +112,14 @@ def test_every_operation_is_shown(browser: Browser, box: Appliance) -> None:
     """)
     assert {tuple(row) for row in shown} == expected
     assert len(shown) == len(expected)
+    # What most people come for is the first thing they see.
+    assert [row[1] for row in shown[:2]] == [INGEST, INGEST.replace("ingest", "batch")]
+
+
+def test_the_page_says_what_this_is_and_how_to_get_in(browser: Browser) -> None:
+    told = str(browser.run("document.querySelector('.info .description').innerText"))
+    for words in ("no key is needed", "press Authorize and paste a key", "ocean keys create"):
+        assert words in " ".join(told.split())
 
 
 def test_an_operation_shows_its_parameters_examples_and_problems(browser: Browser) -> None:
@@ -135,12 +144,12 @@ def test_a_key_is_sent_and_not_kept(browser: Browser, box: Appliance) -> None:
     browser.call("Input.insertText", text=KEY)
     click(browser, ".auth-container .btn.authorize")
     click(browser, ".auth-container .btn-done")
-    try_out(browser, "/health")
+    try_out(browser, STATUS)
     sent = [
         event["params"]["request"]["headers"].get("Authorization")
         for event in browser.events
         if event["method"] == "Network.requestWillBeSent"
-        and urlsplit(event["params"]["request"]["url"]).path == "/health"
+        and urlsplit(event["params"]["request"]["url"]).path == STATUS
     ]
     assert sent == [f"Bearer {KEY}"]
     # The box knows no such key, which the browser reports as a failed load.

@@ -208,7 +208,8 @@ def populate(db: apsw.Connection, count: int = 250) -> None:
         )
         db.execute("INSERT INTO loss_ledger VALUES (?, 'evicted', ?, ?)", (f"s-{i}", i, now))
         db.execute(
-            "INSERT INTO name_rules VALUES (NULL, 'forget', ?, '', ?, ?)", (f"s-{i}", i, now)
+            "INSERT INTO name_rules VALUES (NULL, 'forget', ?, '', ?, 'epoch', ?)",
+            (f"s-{i}", i, now),
         )
         db.execute(
             "INSERT INTO request_answers VALUES ('users', ?, ?, ?, ?)",

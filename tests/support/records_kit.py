@@ -50,6 +50,9 @@ class FakeAnalytics:
         self.readings: dict[str, int] = {}
         self.away = False
         self.head_id = 0
+        self.epoch = "epoch-1"
+        # What came but does not show yet unless somebody waits for it.
+        self.arriving: dict[str, int] = {}
         self.told: list[list[NameRule]] = []
         self.forgotten: dict[int, int] = {}
 
@@ -65,9 +68,12 @@ class FakeAnalytics:
                 self.forgotten[rule.id] = self.readings.pop(rule.sensor_id, 0)
         return {rule_id: count for rule_id, count in self.forgotten.items() if count}
 
-    async def describe(self, sensor_id: str) -> dict[str, Any] | None:
+    async def describe(self, sensor_id: str, *, wait: bool = False) -> dict[str, Any] | None:
         if self.away:
             raise AnalyticsUnavailableError("analytics are starting")
+        if wait:
+            self.readings.update(self.arriving)
+            self.arriving.clear()
         count = self.readings.get(sensor_id)
         if count is None:
             return None

@@ -48,11 +48,17 @@ class ConnectionLostError(Exception):
 class Http:
     """One connection; after an error the next request makes a new one."""
 
-    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, source: str | None = None) -> None:
+        """``source``: the loopback address to come from, for tests of what counts by address."""
         parts = urlsplit(url)
         assert parts.hostname is not None
         self.url = url
-        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+        self._connection = http.client.HTTPConnection(
+            parts.hostname,
+            parts.port,
+            timeout=timeout_s,
+            source_address=None if source is None else (source, 0),
+        )
 
     def request(
         self,

@@ -11,6 +11,9 @@ from ocean_core.model.errors import ForbiddenError, UnauthenticatedError
 ORIGIN_KEY: Final = "ocean.origin"
 """Where the front leaves the Origin of a request in its ASGI scope."""
 
+REFUSAL_KEY: Final = "ocean.refusal"
+"""Where it leaves the error that whoever sent a key that is not valid is to get."""
+
 
 def origin_of(request: AnyRequest) -> Origin:
     """Return who sent the request, and from where."""
@@ -31,6 +34,9 @@ async def require_access(request: AnyRequest) -> None:
     access = request.route_handler.opt["access"]
     if access == "public" or request.method == "OPTIONS":
         return
+    refusal = cast("dict[str, Any]", request.scope).get(REFUSAL_KEY)
+    if refusal is not None:
+        raise refusal
     principal = principal_of(request)
     if principal.kind == "nobody":
         raise UnauthenticatedError("this needs a key, and the request carries none")
@@ -38,4 +44,4 @@ async def require_access(request: AnyRequest) -> None:
         return
     if not principal.may(Scope(access)):
         held = ", ".join(sorted(principal.scopes)) or "none"
-        raise ForbiddenError(f"this needs the scope {access}; {principal.actor} has {held}")
+        raise ForbiddenError(f"this needs the scope {access}; {principal.told} has {held}")

@@ -53,6 +53,20 @@ ROUTE_HANDLERS: Final = (
 )
 declare_access(ROUTE_HANDLERS)
 
+INTRODUCTION: Final = """\
+Takes readings of sensors, keeps them safe on this box, and answers questions about them. The usual
+way in: **POST /api/ocean/telemetry/ingest** stores a reading, **GET /api/ocean/sensors** shows who
+has sent something, and the section Analytics asks about it.
+
+On the box itself no key is needed (unless `access.trust_loopback` is false). From anywhere else,
+press **Authorize** and paste a key; `ocean keys create` on the box makes one. Then open a request,
+press *Try it out*, and *Execute*.
+
+Every refusal is a problem document: `detail` says what happened, `hint` what to do next, `code`
+stays the same for ever.
+"""
+"""What the description of the API, and so the page that shows it, begins with."""
+
 
 class _DocumentRouter(Router):
     """The address of the OpenAPI document, without the pages that Litestar adds below it."""
@@ -80,6 +94,7 @@ def create_app(services: Services) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="Clisonix Ocean Core",
             version=__version__,
+            description=INTRODUCTION,
             path="/api/ocean/openapi.json",
             openapi_router=_DocumentRouter(
                 "/api/ocean/openapi.json",

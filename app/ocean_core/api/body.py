@@ -28,18 +28,25 @@ class json_body:  # noqa: N801 - used like a function
     RequestError (the client hung up).
     """
 
-    __slots__ = ("_reading", "_request", "_services")
+    __slots__ = ("_most", "_reading", "_request", "_services")
 
-    def __init__(self, request: AnyRequest, services: Services) -> None:
+    def __init__(
+        self,
+        request: AnyRequest,
+        services: Services,
+        most: int = limits.RECORD_BODY_BYTES_MAX,
+    ) -> None:
+        """Take bodies of up to ``most`` bytes, or of ``server.body_bytes_max`` if that is less."""
         self._request = request
         self._services = services
+        self._most = most
 
     async def __aenter__(self) -> bytes:
         """Read the body."""
         headers = self._request.headers
         check_json_type(headers.get("content-type"))
         _check_encoding(headers.get("content-encoding", "identity"))
-        self._reading = _Reading(self._request, self._services)
+        self._reading = _Reading(self._request, self._services, self._most)
         declared = headers.get("content-length")
         try:
             return await self._reading.whole(
@@ -57,9 +64,9 @@ class json_body:  # noqa: N801 - used like a function
 class _Reading:
     """One body on its way in."""
 
-    def __init__(self, request: AnyRequest, services: Services) -> None:
+    def __init__(self, request: AnyRequest, services: Services, most: int) -> None:
         self._request = request
-        self._limit = services.server.body_bytes_max
+        self._limit = min(most, services.server.body_bytes_max)
         self._timeout_s = services.server.request_timeout_s
         self._budget = services.bodies
         origin = origin_of(request)

@@ -12,12 +12,13 @@ from urllib.parse import unquote_to_bytes
 
 from litestar import Litestar
 
-from ocean_core.api.access import ORIGIN_KEY
-from ocean_core.api.guard import FORWARDING, HostNames
-from ocean_core.api.problems import PROBLEM_TYPE, response_of
-from ocean_core.model.access import LISTENER_KEY, Origin
+from ocean_core.api.access import ORIGIN_KEY, REFUSAL_KEY
+from ocean_core.api.guard import HostNames, tells_of_a_proxy
+from ocean_core.api.problems import PROBLEM_TYPE, log_refusal, response_of
+from ocean_core.model.access import LISTENER_KEY, NOBODY, Origin
 from ocean_core.model.errors import OceanError, RequestError
 from ocean_core.obs.clock import Clock
+from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.service.access import AccessService
 
@@ -42,12 +43,14 @@ class Front:
         access: AccessService,
         hosts: HostNames,
         metrics: MetricsRegistry,
+        log: EventLog,
         clock: Clock,
     ) -> None:
         self._app: Any = app
         self._access = access
         self._hosts = hosts
         self._metrics = metrics
+        self._log = log
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,9 +58,6 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        raw_path: bytes = scope.get("raw_path") or b""
-        if b"%2f" in raw_path or b"%2F" in raw_path:
-            _keep_encoded_slashes(scope, raw_path)
         started = self._clock.monotonic()
         status = 500
 
@@ -73,9 +73,10 @@ class Front:
 
         try:
             try:
+                _check_address(scope)
                 scope[ORIGIN_KEY] = await self._admit(scope)
             except OceanError as error:
-                await self._refuse(error, last_send)
+                await self._refuse(error, scope, last_send)
             else:
                 await self._app(scope, receive, last_send)
         finally:
@@ -87,7 +88,11 @@ class Front:
             )
 
     async def _admit(self, scope: Scope) -> Origin:
-        """Return who asks. Raises OriginError, UnauthenticatedError or RateLimitError."""
+        """Return who asks. Raises OriginError, RateLimitError or RequestError.
+
+        A key that is not valid makes nobody of a sender: what is open to everybody stays open, such
+        as the state of health, and all else is refused for the reason left in the scope.
+        """
         seen: dict[bytes, bytes] = {}
         forwarded = False
         for name, value in scope["headers"]:
@@ -96,17 +101,22 @@ class Front:
                     # Which one counts is what an attacker would like others to see differently.
                     raise RequestError(f"the header {name.decode()} is given twice")
                 seen[name] = value
-            elif name in FORWARDING:
+            elif tells_of_a_proxy(name):
                 forwarded = True
-        listener = scope.get(LISTENER_KEY)
-        trusted = listener is not None and listener.trusted
         client = scope.get("client")
         address = client[0] if client else ""
+        listener = scope.get(LISTENER_KEY)
+        # The second question costs little, should a kernel route others to a loopback address.
+        trusted = listener is not None and listener.trusted and _is_loopback(address)
         if not trusted:
             self._access.check_rate(address)
-        principal = await self._access.principal_of(
-            seen.get(b"authorization"), is_local=trusted and not forwarded, address=address
-        )
+        try:
+            principal = await self._access.principal_of(
+                seen.get(b"authorization"), is_local=trusted and not forwarded, address=address
+            )
+        except OceanError as error:
+            scope[REFUSAL_KEY] = error
+            principal = NOBODY
         if trusted or b"origin" in seen or b"sec-fetch-site" in seen:
             self._hosts.check(
                 scope["method"],
@@ -117,8 +127,10 @@ class Front:
             )
         return Origin(principal, address)
 
-    async def _refuse(self, error: OceanError, send: Send) -> None:
+    async def _refuse(self, error: OceanError, scope: Scope, send: Send) -> None:
         self._metrics.add("ocean_errors_total", 1, error.code)
+        client = scope.get("client")
+        log_refusal(self._log, error, client[0] if client else "")
         answer = response_of(error)
         headers = [
             (b"content-type", PROBLEM_TYPE.encode()),
@@ -138,7 +150,22 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-def _keep_encoded_slashes(scope: Scope, raw_path: bytes) -> None:
-    """Let ``a%2Fb`` be one path segment: MQTT-like sensor names have slashes."""
-    path = unquote_to_bytes(raw_path.replace(b"%2f", b"%1f").replace(b"%2F", b"%1f"))
-    scope["path"] = path.decode("utf-8", "replace")
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def _check_address(scope: Scope) -> None:
+    """Let ``a%2Fb`` be one path segment: MQTT-like sensor names have slashes.
+
+    Raises RequestError if path or query are no UTF-8: replaced letters would make two names one.
+    """
+    raw_path: bytes = scope.get("raw_path") or b""
+    query: bytes = scope.get("query_string") or b""
+    try:
+        if b"%" in raw_path:
+            kept = raw_path.replace(b"%2f", b"%1f").replace(b"%2F", b"%1f")
+            scope["path"] = unquote_to_bytes(kept).decode()
+        if b"%" in query:
+            unquote_to_bytes(query).decode()
+    except UnicodeDecodeError as error:
+        raise RequestError("the address is not UTF-8 once its % signs are resolved") from error

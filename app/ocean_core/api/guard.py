@@ -18,24 +18,29 @@ from ocean_core.model.errors import FieldProblem, OriginError
 
 _UNCHANGING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _REMEMBERED_MAX: Final = 256
-FORWARDING: Final = frozenset(
+_FORWARDING: Final = frozenset(
     {
         b"forwarded",
         b"via",
         b"x-client-ip",
         b"x-cluster-client-ip",
+        b"x-envoy-external-address",
         b"x-forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-proto",
+        b"x-original-forwarded-for",
         b"x-original-host",
         b"x-real-ip",
         b"cf-connecting-ip",
+        b"fastly-client-ip",
+        b"fly-client-ip",
         b"true-client-ip",
+        b"wl-proxy-client-ip",
     }
 )
-"""Headers that a proxy adds: whoever asks through one is not this machine."""
+
+
+def tells_of_a_proxy(header: bytes) -> bool:
+    """Return whether a proxy adds this header: whoever asks through one is not this machine."""
+    return header in _FORWARDING or header.startswith(b"x-forwarded-")
 
 
 class HostNames:
@@ -94,7 +99,15 @@ class HostNames:
             place = urlsplit(origin).netloc
         except ValueError:
             return False
-        return bool(place) and (place == host or self.is_own(place))
+        if not place:
+            return False
+        if place == host:
+            return True
+        try:
+            # Anybody can serve a page from an address: only this machine's own count here.
+            return ipaddress.ip_address(_name_of(place)).is_loopback
+        except ValueError:
+            return self.is_own(place)
 
 
 def _name_of(host: str) -> str:

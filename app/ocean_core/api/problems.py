@@ -126,6 +126,22 @@ def raw_response_of(error: OceanError) -> bytes:
     return "\r\n".join(head).encode("ascii") + b"\r\n\r\n" + body
 
 
+_REFUSALS: Final = (
+    errors.UnauthenticatedError,
+    errors.ForbiddenError,
+    errors.CredentialsError,
+    errors.LoginBackoffError,
+    errors.OriginError,
+    errors.RateLimitError,
+)
+
+
+def log_refusal(log: EventLog, error: OceanError, address: str) -> None:
+    """Tell the box's log who was not let in, for whoever wonders why a sensor is silent."""
+    if isinstance(error, _REFUSALS):
+        log.info("access.refused", address=address, code=error.code, reason=error.detail)
+
+
 class ErrorHandlers:
     """Litestar's exception handlers, with the log and the metrics they need."""
 
@@ -133,9 +149,10 @@ class ErrorHandlers:
         self._log = log
         self._metrics = metrics
 
-    def ocean(self, _request: Request[Any, Any, Any], error: OceanError) -> Response[bytes]:
+    def ocean(self, request: Request[Any, Any, Any], error: OceanError) -> Response[bytes]:
         """Answer an expected error."""
         self._metrics.add("ocean_errors_total", 1, error.code)
+        log_refusal(self._log, error, request.client.host if request.client else "")
         return response_of(error)
 
     def http(self, request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

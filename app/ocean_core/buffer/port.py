@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from ocean_core.model.block import Block
 from ocean_core.model.receipt import IdempotencyKey, Intake, Owner, Receipt
+
+DEFAULT_GROUP: Final = "api"
+"""The consumer group of requests that name none, as all of the original's do."""
 
 
 class BufferState(StrEnum):

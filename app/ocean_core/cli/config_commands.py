@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
 import msgspec
 
-from ocean_core.cli.options import config_option, settings_from
+from ocean_core.cli.options import config_option, data_dir_option, naming_origin, settings_from
+from ocean_core.config.load import strange_variables
 from ocean_core.config.settings import all_settings
 
 
@@ -18,12 +20,15 @@ def config_group() -> None:
 
 
 @config_group.command("show")
+@data_dir_option
 @config_option
 @click.option("--origin", is_flag=True, help="Say where each value comes from.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def show_command(config_file: Path | None, *, origin: bool, as_json: bool) -> None:
+def show_command(
+    *, data_dir: str | None, config_file: Path | None, origin: bool, as_json: bool
+) -> None:
     """Print every setting with its present value, as a TOML file would have it."""
-    loaded = settings_from(config_file)
+    loaded = settings_from(config_file, {"data.dir": data_dir})
     values = msgspec.to_builtins(loaded.settings)
     if as_json:
         table = {
@@ -43,18 +48,27 @@ def show_command(config_file: Path | None, *, origin: bool, as_json: bool) -> No
 
 
 @config_group.command("check")
+@data_dir_option
 @config_option
-def check_command(config_file: Path | None) -> None:
-    """Check file and environment; exit code 78 if something is wrong."""
+def check_command(data_dir: str | None, config_file: Path | None) -> None:
+    """Check file, environment and certificate; exit code 78 if something is wrong."""
     from ocean_core.obs.clock import SystemClock
     from ocean_core.obs.log import EventLog
     from ocean_core.runtime.listeners import prepare_tls
 
-    loaded = settings_from(config_file)
+    for told in strange_variables(os.environ):
+        click.echo(f"ocean: warning: {told}", err=True)
+    loaded = settings_from(config_file, {"data.dir": data_dir})
     clock = SystemClock()
-    prepare_tls(loaded.settings, clock, EventLog(clock))
+    with naming_origin(loaded):
+        prepare_tls(loaded.settings, clock, EventLog(clock))
     changed = [name for name, origin in loaded.origin.items() if origin != "default"]
-    click.echo(f"The configuration is valid; {len(changed)} settings differ from their default.")
+    differ = (
+        "1 setting differs from its"
+        if len(changed) == 1
+        else f"{len(changed)} settings differ from their"
+    )
+    click.echo(f"The configuration is valid; {differ} default.")
 
 
 def _value_of(values: dict[str, dict[str, object]], name: str) -> object:

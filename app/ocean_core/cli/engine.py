@@ -10,11 +10,13 @@ from pathlib import Path
 
 import click
 
+from ocean_core.cli.hints import HINTS
 from ocean_core.cli.options import ConnectionOptions, settings_from
 from ocean_core.client.http import FixedServer, ServerSource
-from ocean_core.client.keys import key_of_environment, read_key
+from ocean_core.client.keys import KEY_VARIABLE, key_of_environment, read_key
 from ocean_core.facade import DataEngine
 from ocean_core.facade.source import DataDirSource, named_target
+from ocean_core.model.errors import UnauthenticatedError
 from ocean_core.obs.clock import SystemClock
 
 
@@ -29,7 +31,26 @@ def opened(
     """
     source = source_of(connection, may_start=may_start, may_make=may_make)
     with DataEngine(source) as engine:
-        yield engine
+        try:
+            yield engine
+        except UnauthenticatedError as error:
+            error.hint = _key_hint(connection)
+            raise
+
+
+def _key_hint(connection: ConnectionOptions) -> str:
+    """Return what to do about a key that was refused, or missing."""
+    where = "here" if connection.url is None else "there"
+    if connection.key_file is not None:
+        return f"The key in {connection.key_file} is not valid {where}: it may have expired or been revoked."
+    if os.environ.get(KEY_VARIABLE):
+        other = (
+            "unset it to use the owner's"
+            if connection.url is None
+            else "name another one with --key-file FILE"
+        )
+        return f"The key in {KEY_VARIABLE} is not valid {where}; {other}."
+    return HINTS[UnauthenticatedError.code]
 
 
 def data_dir_of(connection: ConnectionOptions) -> Path:

@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from ocean_core import __version__
+from ocean_core.cli.hints import hint_of
 from ocean_core.model.errors import AlreadyRunningError, ConfigError, OceanError
 
 EXIT_FAILED: Final = 1
@@ -56,6 +57,9 @@ def cli() -> None:
     """Ocean Core: an edge telemetry appliance in one file.
 
     Start it with `ocean serve`; sensors then post readings to http://127.0.0.1:8030.
+
+    Metadata, profiles, groups of readers, billing (beyond credits) and sessions are reached over
+    HTTP or from Python: while it runs, http://127.0.0.1:8030/ in a browser documents every request.
     """
 
 
@@ -63,6 +67,22 @@ def cli() -> None:
 def version_command() -> None:
     """Print the version."""
     click.echo(__version__)
+
+
+@cli.command("help")
+@click.argument("names", nargs=-1, metavar="[COMMAND]...")
+@click.pass_context
+def help_command(context: click.Context, names: tuple[str, ...]) -> None:
+    """Say how a command is used, as its --help does."""
+    here = context.parent
+    assert here is not None
+    command: click.Command = here.command
+    for name in names:
+        found = command.get_command(here, name) if isinstance(command, click.Group) else None
+        if found is None:
+            raise click.UsageError(f"No such command {' '.join(names)!r}.", here)
+        command, here = found, click.Context(found, info_name=name, parent=here)
+    click.echo(command.get_help(here))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -94,5 +114,6 @@ def exit_code_of(error: OceanError) -> int:
 def tell_error(error: OceanError) -> None:
     """Print what happened and what to do next, on standard error."""
     click.echo(f"ocean: {error.title}: {error.detail} ({error.code})", err=True)
-    if error.hint:
-        click.echo(f"       {error.hint}", err=True)
+    hint = hint_of(error)
+    if hint:
+        click.echo(f"       {hint}", err=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +14,7 @@ from typing import TypeVar
 import click
 
 from ocean_core.config import LoadedSettings, load_settings
+from ocean_core.model.errors import ListenAddressError, PortError
 
 T = TypeVar("T")
 
@@ -67,6 +70,26 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
         return command(connection=connection, **others)
 
     return with_connection
+
+
+@contextmanager
+def naming_origin(loaded: LoadedSettings) -> Iterator[None]:
+    """Let errors about where to listen say where the setting came from."""
+    try:
+        yield
+    except (ListenAddressError, PortError) as error:
+        for name, origin in loaded.origin.items():
+            # A flag is before the eyes of whoever typed it.
+            is_meant = re.search(rf"\b{re.escape(name)}\b", error.detail)
+            if is_meant and origin not in {"default", "command line"}:
+                error.detail += f" ({name} comes from {origin})"
+        raise
+
+
+def examples(*lines: str) -> str:
+    """Return command lines as the epilog of a help text."""
+    # \b on a line of its own keeps click from joining the lines.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def settings_from(

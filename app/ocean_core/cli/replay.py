@@ -17,6 +17,7 @@ import click
 
 from ocean_core.cli.engine import source_of
 from ocean_core.cli.options import ConnectionOptions, connection_options
+from ocean_core.cli.tables import counted
 from ocean_core.client.http import ApiClient, ServerSource
 from ocean_core.model.errors import CommandError, OceanError
 from ocean_core.obs.clock import SystemClock
@@ -47,8 +48,8 @@ class Row:
 @click.option("--sensor", required=True, help="Sensor id to post the readings as.")
 @click.option("--speed", type=float, help="Times real time, by the gaps in the file; 60 = 1 h/min.")
 @click.option("--fast", is_flag=True, help="As fast as the server takes it (the default).")
-@connection_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@connection_options
 def replay_command(
     *,
     file: Path,
@@ -72,7 +73,7 @@ def replay_command(
     with (
         contextlib.closing(sender),
         click.progressbar(
-            length=len(rows), label=f"replaying {len(rows):,} rows", hidden=as_json
+            length=len(rows), label=f"replaying {counted(len(rows), 'row')}", hidden=as_json
         ) as bar,
     ):
         for group in _groups(rows, speed):
@@ -88,9 +89,9 @@ def replay_command(
         }
         click.echo(json.dumps(result))
         return
-    click.echo(f"{acknowledged:,} readings of {sensor} acknowledged")
+    click.echo(f"{counted(acknowledged, 'reading')} of {sensor} acknowledged")
     if sender.stored_before:
-        click.echo(f"{sender.stored_before:,} of them were stored by an earlier replay of the file")
+        click.echo(f"{sender.stored_before:,} of that stored by an earlier replay of the file")
 
 
 def read_rows(file: Path) -> list[Row]:

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
 from msgspec import UNSET, UnsetType
 
+from ocean_core.cli.asking import is_interactive
 from ocean_core.cli.engine import opened
-from ocean_core.cli.options import ConnectionOptions, connection_options
-from ocean_core.cli.tables import json_option, print_json, print_list, print_record
+from ocean_core.cli.hints import hinting
+from ocean_core.cli.options import ConnectionOptions, connection_options, examples
+from ocean_core.cli.tables import (
+    counted,
+    json_option,
+    moment,
+    print_json,
+    print_list,
+    print_record,
+)
 from ocean_core.facade import DataEngine
 from ocean_core.model.errors import (
     AnalyticsUnavailableError,
     CommandError,
+    ConflictError,
     QueriesFullError,
     QueryTimeoutError,
     UnknownSensorError,
 )
 
 LISTED: Final = 10_000
+
+
+def _good_id(_context: object, _option: object, typed: str) -> str:
+    if not typed:
+        raise click.BadParameter("the sensor id is empty")
+    return typed
+
+
+id_argument: Final = click.argument("sensor_id", metavar="ID", callback=_good_id)
 
 
 @click.group("sensors")
@@ -32,8 +51,8 @@ def sensors_group() -> None:
 @sensors_group.command("list")
 @click.option("--prefix", default="", help="Only sensors whose id starts so.")
 @click.option("--limit", type=click.IntRange(1), default=LISTED, show_default=True, help="Most.")
-@connection_options
 @json_option
+@connection_options
 def list_command(*, prefix: str, limit: int, connection: ConnectionOptions, as_json: bool) -> None:
     """List sensors that have sent something."""
     with opened(connection) as engine:
@@ -45,8 +64,9 @@ def list_command(*, prefix: str, limit: int, connection: ConnectionOptions, as_j
             "NAME": lambda sensor: sensor.get("display_name"),
             "READINGS": lambda sensor: sensor["count"],
             "EVENTS": lambda sensor: sensor["events"],
-            "LAST VALUE": lambda sensor: _with_unit(sensor["last_value"], sensor.get("unit")),
-            "LAST READING": lambda sensor: sensor["last_reading"],
+            "LAST VALUE": _last_value,
+            "UNIT": lambda sensor: sensor.get("unit"),
+            "LAST READING": lambda sensor: moment(sensor["last_reading"]),
             "METRICS": lambda sensor: sensor["metrics"],
         },
         empty="No sensor has sent anything"
@@ -56,9 +76,9 @@ def list_command(*, prefix: str, limit: int, connection: ConnectionOptions, as_j
 
 
 @sensors_group.command("show")
-@click.argument("sensor_id", metavar="ID")
-@connection_options
+@id_argument
 @json_option
+@connection_options
 def show_command(*, sensor_id: str, connection: ConnectionOptions, as_json: bool) -> None:
     """Say everything that is known about a sensor."""
     with opened(connection) as engine:
@@ -75,8 +95,14 @@ def _tags(_context: object, _option: object, typed: tuple[str, ...]) -> dict[str
     return tags
 
 
-@sensors_group.command("set")
-@click.argument("sensor_id", metavar="ID")
+@sensors_group.command(
+    "set",
+    epilog=examples(
+        'ocean sensors set press-01 --name "Press, hall 1" --unit bar --tag hall=1',
+        'ocean sensors set press-01 --note ""',
+    ),
+)
+@id_argument
 @click.option("--name", "display_name", help="How people call it.")
 @click.option("--unit", help="Unit of its readings, for example °C.")
 @click.option("--note", help="Anything worth knowing.")
@@ -84,8 +110,8 @@ def _tags(_context: object, _option: object, typed: tuple[str, ...]) -> dict[str
     "--tag", "tags", multiple=True, metavar="K=V", callback=_tags,
     help="Add or change a tag; K= removes it. May be repeated.",
 )  # fmt: skip
-@connection_options
 @json_option
+@connection_options
 def set_command(
     *,
     sensor_id: str,
@@ -107,18 +133,31 @@ def set_command(
             note=_typed(note),
             tags=_merged(engine, sensor_id, tags) if tags else UNSET,
         )
+        known = _asked(engine, sensor_id)
     print_record(record, as_json=as_json)
+    if known.get("count") == 0 and not known.get("events"):
+        click.echo(f"ocean: {sensor_id} has sent nothing yet; check the id", err=True)
 
 
 @sensors_group.command("rename")
-@click.argument("old")
-@click.argument("new")
-@connection_options
+@click.argument("old", callback=_good_id)
+@click.argument("new", callback=_good_id)
 @json_option
+@connection_options
 def rename_command(*, old: str, new: str, connection: ConnectionOptions, as_json: bool) -> None:
-    """Call a sensor otherwise, for all its readings. Sending under the old name still works."""
+    """Call a sensor otherwise, for all its readings.
+
+    The old name keeps working, for sending and for asking, and stays reserved: no other sensor can
+    have it.
+    """
     with opened(connection) as engine:
-        answer = engine.rename_sensor(old, new)
+        if old == new and (sensor := engine.get_sensor(old))["sensor_id"] == new:
+            _tell_unchanged(sensor, as_json=as_json)
+            return
+        if is_interactive():
+            click.echo(f"{old} keeps working as a name, and stays reserved", err=True)
+        with hinting(ConflictError, "Choose another name, one that no sensor has or had."):
+            answer = engine.rename_sensor(old, new)
     if as_json:
         print_json(answer)
         return
@@ -126,14 +165,17 @@ def rename_command(*, old: str, new: str, connection: ConnectionOptions, as_json
 
 
 @sensors_group.command("forget")
-@click.argument("sensor_id", metavar="ID")
+@id_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@connection_options
 @json_option
+@connection_options
 def forget_command(
     *, sensor_id: str, yes: bool, connection: ConnectionOptions, as_json: bool
 ) -> None:
-    """Forget a sensor and all its readings so far. There is no way back."""
+    """Forget a sensor: all its readings so far, and its name, unit, tags and note.
+
+    There is no way back.
+    """
     with opened(connection) as engine:
         if not yes:
             _confirm(_asked(engine, sensor_id), sensor_id)
@@ -142,21 +184,16 @@ def forget_command(
         print_json(answer)
         return
     click.echo(
-        f"{answer['sensor_id']} is forgotten, with {answer['forgotten']:,} readings and events"
+        f"{answer['sensor_id']} is forgotten, with {_forgotten(answer['forgotten'])}"
         + _pending(answer)
     )
-
-
-def is_interactive() -> bool:
-    """Return whether somebody is there to answer."""
-    return sys.stdin.isatty()
 
 
 def _asked(engine: DataEngine, sensor_id: str) -> dict[str, Any]:
     """Return what is known of a sensor, with what it has sent as soon as analytics can say."""
     sensor = engine.get_sensor(sensor_id)
-    if sensor.get("count") is None:
-        # Either it has sent nothing, or analytics are just starting: this waits for them.
+    if not sensor.get("count") and not sensor.get("events"):
+        # Either it has sent nothing, or analytics do not see it yet: this waits for them.
         with contextlib.suppress(AnalyticsUnavailableError, QueryTimeoutError, QueriesFullError):
             engine.sensors(limit=1, wait=True)
             sensor = engine.get_sensor(sensor_id)
@@ -169,15 +206,18 @@ def _told(sensor: dict[str, Any]) -> str:
     """Return in words what a sensor has sent."""
     if sensor.get("count") is None:
         return "all its readings (analytics are away, so nobody can say how many)"
-    first, last = sensor.get("first_reading"), sensor.get("last_reading")
+    first, last = moment(sensor.get("first_reading")), moment(sensor.get("last_reading"))
     when = f" from {first} to {last}" if first else ""
-    return f"{sensor['count']:,} readings{when} and {sensor.get('events') or 0:,} events"
+    events = counted(sensor.get("events") or 0, "event")
+    return f"{counted(sensor['count'], 'reading')}{when} and {events}"
 
 
 def _confirm(sensor: dict[str, Any], sensor_id: str) -> None:
     """Say what will go, and go on only when the id is typed again."""
     click.echo(
-        f"This forgets {sensor['sensor_id']}: {_told(sensor)}. There is no way back.", err=True
+        f"This forgets {sensor['sensor_id']}: {_told(sensor)}, with its name, unit, tags and note. "
+        "There is no way back.",
+        err=True,
     )
     if not is_interactive():
         raise CommandError(
@@ -204,5 +244,26 @@ def _pending(answer: dict[str, Any]) -> str:
     return "; analytics are away and follow when they are back" if answer.get("pending") else ""
 
 
-def _with_unit(value: object, unit: str | None) -> object:
-    return f"{value:g} {unit}" if unit and isinstance(value, int | float) else value
+def _last_value(sensor: Mapping[str, Any]) -> object:
+    # Which of several metrics it belongs to, the API does not tell.
+    several = len(sensor["metrics"]) > 1
+    return f"{len(sensor['metrics'])} metrics" if several else sensor["last_value"]
+
+
+def _forgotten(number: int) -> str:
+    return "1 reading or event" if number == 1 else f"{number:,} readings and events"
+
+
+def _tell_unchanged(sensor: dict[str, Any], *, as_json: bool) -> None:
+    name = sensor["sensor_id"]
+    if as_json:
+        print_json(
+            {
+                "sensor_id": name,
+                "renamed_from": name,
+                "aliases": sensor["aliases"],
+                "pending": False,
+            }
+        )
+    else:
+        click.echo(f"{name}: it has this name already; nothing was changed")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ocean_core.cli.options import config_option, data_dir_option, settings_from
+from ocean_core.cli.options import config_option, data_dir_option, naming_origin, settings_from
 
 
 @click.command("serve")
@@ -42,7 +42,8 @@ def serve_command(
     # Only the server needs what this loads; other commands start faster without.
     from ocean_core.runtime.ingest_process import serve
 
-    sys.exit(serve(loaded.settings))
+    with naming_origin(loaded):
+        sys.exit(serve(loaded.settings))
 
 
 @click.command("_analytics", hidden=True)

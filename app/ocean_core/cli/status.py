@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from ocean_core.cli.engine import opened
+from ocean_core.cli.engine import data_dir_of, opened
 from ocean_core.cli.options import ConnectionOptions, connection_options
+from ocean_core.cli.tables import counted
+from ocean_core.runtime.private_server import find_server
 
 
 @click.command("status")
-@connection_options
 @click.option("--json", "as_json", is_flag=True, help="Print the snapshot as JSON.")
+@connection_options
 def status_command(*, connection: ConnectionOptions, as_json: bool) -> None:
     """Say how a running server is."""
     with opened(connection, may_start=False) as engine:
         status = engine.status()
-    click.echo(json.dumps(status, indent=2) if as_json else "\n".join(status_lines(status)))
+    lines = [] if as_json else status_lines(status, _addresses(connection))
+    click.echo(json.dumps(status, indent=2) if as_json else "\n".join(lines))
 
 
-def status_lines(status: dict[str, Any]) -> list[str]:
+def _addresses(connection: ConnectionOptions) -> list[str]:
+    """Return where the server listens, as far as this machine knows."""
+    if connection.url is not None:
+        return [connection.url]
+    info = find_server(data_dir_of(connection))
+    return [] if info is None else [url for url in (info.url, info.network_url) if url]
+
+
+def status_lines(status: dict[str, Any], listens: Sequence[str] = ()) -> list[str]:
     """Return the snapshot as lines: verdict first, then cause, then detail."""
     buffer, analytics, ingest = status["buffer"], status["analytics"], status["ingest"]
     accounts = status["accounts"]
@@ -33,6 +45,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     commit = ingest["commit_ms_p50"]
     took = f", a commit takes up to {commit:g} ms (median)" if commit is not None else ""
     rebuilt = analytics["rebuild_percent"]
+    if listens:
+        lines.append(f"  listens    {', '.join(listens)}")
     lines += [
         (
             f"  ingest     {ingest['acknowledged']:,} acknowledged since the start, {ingest['refused']:,} refused, "
@@ -46,8 +60,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         + (f" {rebuilt:g} %" if rebuilt is not None else "")
         + f", {analytics['series']:,} series, up to id {analytics['watermark']:,}",
         (
-            f"  accounts   {accounts['state']}, {accounts['users']:,} users, "
-            f"{accounts['sessions']:,} sessions, {accounts['keys']:,} keys"
+            f"  accounts   {accounts['state']}, {counted(accounts['users'], 'user')}, "
+            f"{counted(accounts['sessions'], 'session')}, {counted(accounts['keys'], 'key')}"
         ),
         "  processes  "
         + ", ".join(

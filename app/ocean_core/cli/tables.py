@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ import click
 COLUMN_LETTERS_MIN: Final = 6
 _GAP: Final = "  "
 _CUT: Final = "…"
+_FRACTION: Final = re.compile(r"\.[0-9]+(?=Z$)")
 
 json_option: Final = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON, for programs."
@@ -54,6 +56,20 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], empty
         return
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
     click.echo("\n".join(table_lines(headings, rows, width)))
+
+
+def moment(text: str | None) -> str | None:
+    """Return a moment to the second, which is enough for a table."""
+    return None if text is None else _FRACTION.sub("", text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something.
+
+    >>> counted(1, "reading"), counted(1200, "reading")
+    ('1 reading', '1,200 readings')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def table_lines(

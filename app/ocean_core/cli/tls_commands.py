@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from ocean_core.cli.options import config_option, data_dir_option, settings_from
+from ocean_core.cli.options import config_option, data_dir_option, examples, settings_from
 from ocean_core.config.settings import Settings
 from ocean_core.model.errors import TlsError
 from ocean_core.obs.clock import SystemClock, iso_utc
@@ -34,7 +34,13 @@ def tls_group() -> None:
     """Make and look at the certificate for other machines."""
 
 
-@tls_group.command("self-signed")
+@tls_group.command(
+    "self-signed",
+    epilog=examples(
+        "ocean tls self-signed",
+        "ocean tls self-signed --name gateway.plant.example --name 192.168.1.20",
+    ),
+)
 @data_dir_option
 @config_option
 @click.option(

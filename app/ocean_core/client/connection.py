@@ -20,6 +20,8 @@ from ocean_core.model.errors import CommandError
 
 CONNECTIONS_MAX: Final = 8
 _PORTS: Final = {"http": 80, "https": 443}
+# What OpenSSL, old and new, calls an answer that is no TLS.
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Connections:
         """Send one request and return its answer.
 
         Raises UnreachableError if it was certainly not sent, LostError if nobody knows what became
-        of it, CommandError if the server's certificate is not to be trusted.
+        of it, CommandError if the server's certificate is not to be trusted, or it speaks no TLS.
         """
         with self._connection(timeout_s) as connection:
             try:
@@ -91,6 +93,8 @@ class Connections:
                     "cacert=); the address must be one that `ocean tls show` lists on the box.",
                 ) from error
             except OSError as error:
+                if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+                    raise self._is_plain() from error
                 raise UnreachableError(f"{self.target.url}: {_told(error)}") from error
             connection.sock.settimeout(timeout_s)
             try:
@@ -101,6 +105,14 @@ class Connections:
                 raise LostError(f"{self.target.url}: {_told(error)}") from error
             names = {name.lower(): value for name, value in answer.getheaders()}
             return RawAnswer(answer.status, names, content)
+
+    def _is_plain(self) -> CommandError:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return CommandError(
+            f"{self.target.url}: this port speaks plain HTTP",
+            hint=f"Use http://{host}:{self._port}, or the port of the box for other machines "
+            "(8443, unless network.port says otherwise).",
+        )
 
     def close(self) -> None:
         """Close what is not in use, and the rest when it comes back."""

@@ -144,6 +144,12 @@ class ApiClient:
         """Return the address of the server."""
         return self._current().target.url
 
+    @property
+    def connected_to(self) -> str:
+        """The address of the server used last; empty while there is none. Starts nothing."""
+        connections = self._connections
+        return "" if connections is None else connections.target.url
+
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         with self._lock:

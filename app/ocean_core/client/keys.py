@@ -23,7 +23,10 @@ def read_key(path: Path, warn: Callable[[str], object]) -> str:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(4 * _KEY_LETTERS_MAX)
     except OSError as error:
-        raise CommandError(f"{path}: cannot be read: {error.strerror}") from error
+        raise CommandError(
+            f"{path}: cannot be read: {error.strerror}",
+            hint="Name a file whose first line is a key; `ocean keys create` on the box makes one.",
+        ) from error
     if mode & 0o077:
         warn(f"{path}: other users may read it (chmod 600)")
     return checked_key(text.strip(), str(path))

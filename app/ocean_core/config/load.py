@@ -15,7 +15,17 @@ from ocean_core.model.errors import ConfigError, FieldProblem, UnknownSettingErr
 
 CONFIG_VARIABLE = "OCEAN_CONFIG"
 # Variables of the same prefix that are no settings.
-_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "OCEAN_FAULT", "OCEAN_KEY", "OCEAN_REQUIRE_TOOLS"})
+_OTHER_VARIABLES = frozenset(
+    {
+        CONFIG_VARIABLE,
+        "OCEAN_CRASH_LONG",
+        "OCEAN_EXECUTABLE",
+        "OCEAN_FAULT",
+        "OCEAN_KEY",
+        "OCEAN_REQUIRE_TOOLS",
+        "OCEAN_URL",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,21 @@ def _refuse_near_miss(variable: str, infos: Mapping[str, SettingInfo]) -> None:
                     f"environment variable {variable}: did you mean {info.variable}, "
                     "with two underscores after the section?"
                 )
+
+
+def strange_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that begins like ours and means nothing."""
+    variables = [info.variable for info in all_settings()]
+    told = []
+    for name in sorted(environment):
+        if not name.startswith("OCEAN_") or name in _OTHER_VARIABLES or name in variables:
+            continue
+        word = name.removeprefix("OCEAN_").strip("_")
+        near = [known for known in variables if known.endswith(f"__{word}")]
+        near = near or difflib.get_close_matches(name, [*variables, *_OTHER_VARIABLES], n=1)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        told.append(f"environment variable {name} is no setting, and nothing else{meant}")
+    return told
 
 
 def _is_setting_variable(variable: str) -> bool:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
 from ocean_core.facade.base import API, LISTED, Json, Part, given, segment
+from ocean_core.model.errors import UnknownUserError
 
 Status = Literal["active", "disabled"]
 
 
 class Users(Part):
-    """Users are never deleted, only disabled: what the ledger says stays explained."""
+    """Users are never deleted, only disabled: what the ledger says stays explained.
+
+    ``user_id`` is the ``id`` of a user, not the name: names may change.
+    """
 
     def create_user(
         self,
@@ -33,7 +40,8 @@ class Users(Part):
 
     def get_user(self, user_id: str) -> Json:
         """Return id, username, email, status, created_at, updated_at. Raises UnknownUserError."""
-        return dict(self._get(f"/users/{segment(user_id)}"))
+        with _by_id(user_id):
+            return dict(self._get(f"/users/{segment(user_id)}"))
 
     def list_users(self, *, status: Status | None = None, limit: int = LISTED) -> list[Json]:
         """Return users in the order of their creation, at most ``limit``."""
@@ -55,7 +63,8 @@ class Users(Part):
         """
         fields = {"username": username, "email": email, "password": password, "status": status}
         change = {name: value for name, value in fields.items() if value is not UNSET}
-        return dict(self._api.call("PATCH", f"{API}/users/{segment(user_id)}", body=change))
+        with _by_id(user_id):
+            return dict(self._api.call("PATCH", f"{API}/users/{segment(user_id)}", body=change))
 
     def disable_user(self, user_id: str) -> Json:
         """Disable a user: no login, no session, no charge. ``update_user`` enables again."""
@@ -68,7 +77,8 @@ class Users(Part):
 
         Raises UnknownUserError.
         """
-        return dict(self._get(f"/billing/{segment(user_id)}"))
+        with _by_id(user_id):
+            return dict(self._get(f"/billing/{segment(user_id)}"))
 
     def add_credits(
         self, user_id: str, amount: int, *, note: str = "", idempotency_key: str | None = None
@@ -81,16 +91,17 @@ class Users(Part):
         """
         body = {"amount": amount, **({"note": note} if note else {})}
         key = idempotency_key or self._fresh_key()
-        return dict(
-            self._post(f"/billing/{segment(user_id)}/add-credits", body, idempotency_key=key)
-        )
+        path = f"/billing/{segment(user_id)}/add-credits"
+        with _by_id(user_id):
+            return dict(self._post(path, body, idempotency_key=key))
 
     def billing_ledger(self, user_id: str, *, limit: int = LISTED) -> list[Json]:
         """Return changes of a user's credits, newest first: kind, amount, credits, note, actor.
 
         Raises UnknownUserError.
         """
-        return self._list(f"/billing/{segment(user_id)}/ledger", "entries", limit)
+        with _by_id(user_id):
+            return self._list(f"/billing/{segment(user_id)}/ledger", "entries", limit)
 
 
 class Sessions(Part):
@@ -134,3 +145,16 @@ class Sessions(Part):
     def list_sessions(self, *, user_id: str | None = None, limit: int = LISTED) -> list[Json]:
         """Return sessions that are alive, without their tokens."""
         return self._list("/sessions", "sessions", limit, {"user_id": user_id})
+
+
+@contextmanager
+def _by_id(user_id: str) -> Iterator[None]:
+    """Say of an unknown user that an id was wanted, if it is none."""
+    try:
+        yield
+    except UnknownUserError as error:
+        try:
+            uuid.UUID(user_id)
+        except ValueError:
+            error.hint = f"{user_id!r} is no id: list_users() shows ids and names of users."
+        raise

@@ -51,6 +51,15 @@ class DataEngine(OriginalNames, Metadata, SensorRecords, Administration, Analyti
         )
         self._source = source
 
+    def __repr__(self) -> str:
+        url = self._api.connected_to
+        if isinstance(self._source, DataDirSource):
+            # Nobody expects a server to be started for this.
+            where = f"{url or 'not connected'}, data directory {self._source.data_dir}"
+        else:
+            where = url or self._source.target().url
+        return f"<{type(self).__name__} {where}>"
+
     def __enter__(self) -> Self:
         return self
 

@@ -93,7 +93,8 @@ class SensorRecords(Part):
     ) -> Json:
         """Change what is given and return the record; None empties. ``tags`` are replaced whole.
 
-        Also for a sensor that has sent nothing yet.
+        Also for a sensor that has sent nothing yet. ``display_name`` is the name for people, the
+        ``--name`` of the command; ``rename_sensor`` changes the id.
         """
         fields = {"display_name": display_name, "unit": unit, "tags": tags, "note": note}
         change = {name: value for name, value in fields.items() if value is not UNSET}
@@ -126,7 +127,7 @@ class Administration(Part):
     def create_key(
         self,
         name: str,
-        scopes: Iterable[str],
+        scopes: str | Iterable[str],
         *,
         sensors: str | None = None,
         rate: int | None = None,
@@ -135,14 +136,14 @@ class Administration(Part):
     ) -> Json:
         """Make an access key; ``key`` of the answer is shown here and never again.
 
-        ``scopes`` are of ingest, read, admin; ``sensors`` is a pattern such as ``press-*``;
+        ``scopes`` are of ingest, read, admin: one as text, or several; ``sensors`` is a pattern such as ``press-*``;
         ``rate`` readings per second; ``expires`` a moment, or a time from now such as ``"90d"``;
         ``user_id`` whose account pays for what comes in with it. Raises ConflictError if an active
         key has the name.
         """
         body = given(
             name=name,
-            scopes=list(scopes),
+            scopes=[scopes] if isinstance(scopes, str) else list(scopes),
             sensors=sensors,
             rate=rate,
             expires=moment_json(expires),

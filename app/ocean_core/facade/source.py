@@ -78,6 +78,11 @@ class DataDirSource:
         """A server that holds the directory is about to answer, or to go."""
         return True
 
+    @property
+    def data_dir(self) -> Path:
+        """Whose server it is."""
+        return self._data_dir
+
     def target(self) -> Target:
         """Return the server that runs, or start one.
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, Protocol
 
+from ocean_core.service.rates import network_of
+
 NETWORK_SHARE: Final = 0.75
 """Part of all connections that those from the network may be together, beside a local listener."""
 
@@ -57,7 +59,7 @@ class Admission:
         if guest.is_trusted:
             has_room = self._has_room(self._all, self._all_max, self._network, self._all)
         else:
-            same = self._by_address.get(guest.address, ())
+            same = self._by_address.get(network_of(guest.address), ())
             has_room = (
                 self._has_room(same, self._per_address_max, same)
                 and self._has_room(self._network, self._network_max, self._network)
@@ -67,18 +69,19 @@ class Admission:
             self._all.add(guest)
             if not guest.is_trusted:
                 self._network.add(guest)
-                self._by_address.setdefault(guest.address, set()).add(guest)
+                self._by_address.setdefault(network_of(guest.address), set()).add(guest)
         return has_room
 
     def forget(self, guest: Guest) -> None:
         """Stop counting a connection; nothing happens if it is not counted."""
         self._all.discard(guest)
         self._network.discard(guest)
-        same = self._by_address.get(guest.address)
+        network = network_of(guest.address)
+        same = self._by_address.get(network)
         if same is not None:
             same.discard(guest)
             if not same:
-                del self._by_address[guest.address]
+                del self._by_address[network]
 
     def _has_room(
         self, counted: Collection[Guest], most: int, *may_give_way: Collection[Guest]

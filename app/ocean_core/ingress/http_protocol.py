@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from ocean_core.config.settings import ServerSettings
 from ocean_core.ingress.admission import Admission
+from ocean_core.ingress.upgrades import UpgradeIgnoringParser
 from ocean_core.model import limits
 from ocean_core.model.access import LISTENER_KEY, WHOLE_KEY, ListenerInfo
 from ocean_core.obs.clock import Clock
@@ -86,6 +87,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if not self.is_connected:
             self._leave()
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(*arguments, **named)
+        self._offers = UpgradeIgnoringParser(self)
+        self.parser = self._offers  # type: ignore[assignment]
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room or refuse (asyncio calls this)."""
         if not self._is_reserved:
@@ -133,6 +139,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Note that its header is complete (the parser calls this)."""
+        if self._offers.is_offered:
+            # It is parsed once more, see ``ingress.upgrades``.
+            return
         if self._header_bytes > limits.HEADER_BYTES_MAX:
             size = sum(len(name) + len(value) for name, value in self.headers)
             if size > limits.HEADER_BYTES_MAX or len(self.headers) > limits.HEADERS_MAX:
@@ -146,6 +155,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the whole request is there (the parser calls this)."""
+        if self._offers.is_offered:
+            return
         self.scope[WHOLE_KEY] = True  # type: ignore[typeddict-unknown-key]
         super().on_message_complete()
 

@@ -45,6 +45,11 @@ class Principal(msgspec.Struct, frozen=True):
         """How audit log and ledger name it."""
         return f"{self.kind}:{self.id}" if self.id else self.kind
 
+    @property
+    def told(self) -> str:
+        """How an error names it to whoever sent the request."""
+        return f"{self.kind} {self.name!r}" if self.name else self.actor
+
     def may(self, scope: Scope) -> bool:
         """Whether this scope, or admin, is held."""
         return scope in self.scopes or Scope.ADMIN in self.scopes

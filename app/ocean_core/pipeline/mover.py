@@ -23,7 +23,7 @@ from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.pipeline.compaction import Compactor
 from ocean_core.pipeline.gather import Gathered, SeriesBook, gather
 from ocean_core.pipeline.live_window import LiveWindow
-from ocean_core.pipeline.rules import RuleKeeper, RulesMismatchError
+from ocean_core.pipeline.rules import RuleKeeper, RulesHalfShownError, RulesMismatchError
 from ocean_core.pipeline.schedule import DrainSchedule, MoverSettings
 from ocean_core.storage.analytics.batch import NewSeries
 from ocean_core.storage.analytics.errors import DuckError, OutOfMemoryError, is_damage
@@ -67,6 +67,7 @@ class MoverCallbacks:
     that was not in the store before. ``on_commit`` tells the watermark, first when it is prepared.
     ``on_names`` comes with the rules about names that hold from now on; ``on_rules`` when all they
     make vanish is gone, with the last rule's id and the count of rows for each rule that forgets.
+    ``on_rules_lost`` tells which rules were followed and are no longer among those given.
     """
 
     on_commit: Callable[[int], None] = _ignore
@@ -75,6 +76,7 @@ class MoverCallbacks:
     on_watermark_ahead: Callable[[int, int], None] = _ignore
     on_names: Callable[[Names], None] = _ignore
     on_rules: Callable[[int, dict[int, int]], None] = _ignore
+    on_rules_lost: Callable[[str], None] = _ignore
     on_source_error: Callable[[Exception], None] = _ignore
     on_store_damaged: Callable[[str], None] = _ignore
     on_crash: Callable[[str], None] = _ignore
@@ -320,6 +322,10 @@ class Mover:
         try:
             new = self._rules.follow(rules, self._book)
         except RulesMismatchError as error:
+            if error.lost:
+                self._callbacks.on_rules_lost(error.lost)
+            raise _StoreLostError(str(error)) from error
+        except RulesHalfShownError as error:
             raise _StoreLostError(str(error)) from error
         if new:
             self._callbacks.on_series(new)

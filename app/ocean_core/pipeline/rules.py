@@ -11,8 +11,9 @@ from ocean_core.obs.clock import Clock
 from ocean_core.obs.log import EventLog
 from ocean_core.pipeline.gather import SeriesBook
 from ocean_core.pipeline.live_window import LiveWindow
-from ocean_core.pipeline.renaming import apply_rules
+from ocean_core.pipeline.renaming import Reshaped, apply_rules
 from ocean_core.pipeline.warm import load_warmth
+from ocean_core.storage.analytics.batch import NewSeries
 from ocean_core.storage.analytics.changes import AppliedRules
 from ocean_core.storage.analytics.errors import OutOfMemoryError
 from ocean_core.storage.analytics.store import AnalyticsStore
@@ -20,8 +21,22 @@ from ocean_core.storage.analytics.store import AnalyticsStore
 NO_WORD: Final = "no word of the rules about names; the last known ones are used"
 
 
+_TOLD_MAX: Final = 10
+
+
 class RulesMismatchError(Exception):
-    """The file cannot come to follow the rules; it is marked, and the next open builds a new one."""
+    """The file cannot come to follow the rules; it is marked, and the next open builds a new one.
+
+    ``lost`` tells of rules that it followed and that are no longer there, empty if there are none.
+    """
+
+    def __init__(self, reason: str, lost: str = "") -> None:
+        super().__init__(reason)
+        self.lost = lost
+
+
+class RulesHalfShownError(Exception):
+    """The file follows the rules, memory does not: only a new process can show them."""
 
 
 class RuleKeeper:
@@ -87,41 +102,71 @@ class RuleKeeper:
     def follow(self, rules: tuple[NameRule, ...], book: SeriesBook) -> list[SeriesName]:
         """Have store, window and book follow these rules; return names of series that are new.
 
-        Raises DuckError, nothing changed, or RulesMismatchError.
+        Raises DuckError, nothing changed, RulesMismatchError or RulesHalfShownError.
         """
         known = self._applied.rules
         if rules[: len(known)] != known:
-            raise self._unfit(f"built under {len(known)} other rules about names")
+            raise self._unfit(
+                f"built under {len(known)} other rules about names", self._lost(rules)
+            )
         new = rules[len(known) :]
         if not new:
             return []
+        before = self._store.series()
         try:
-            return self._apply(rules, new, book)
+            shape = self._apply(rules, new, before)
         except OutOfMemoryError as error:
             # Whatever the size, a rebuild under the same rules needs no more than usual.
             raise self._unfit(f"too little memory to rename or forget: {error}") from error
+        try:
+            self._show(rules, shape, book)
+        except Exception as error:
+            # Nothing may be answered from memory that still holds what was forgotten.
+            reason = f"renamed or forgotten in the file only: {type(error).__name__}: {error}"
+            raise RulesHalfShownError(reason) from error
+        old = {entry.name for entry in before}
+        return [entry.name for entry in shape.series.values() if entry.name not in old]
 
     def _apply(
-        self, rules: tuple[NameRule, ...], new: tuple[NameRule, ...], book: SeriesBook
-    ) -> list[SeriesName]:
-        before = self._store.series()
+        self, rules: tuple[NameRule, ...], new: tuple[NameRule, ...], before: list[NewSeries]
+    ) -> Reshaped:
+        """Change the file, in one transaction."""
         with self._store.change() as changes:
             shape = apply_rules(changes, before, new)
             applied = AppliedRules(rules, self._applied.forgotten | shape.forgotten)
             changes.follow(applied)
         self._applied = applied
+        forgotten = sum(shape.forgotten.values())
+        self._log.info("analytics.rules_applied", rules=len(new), forgotten=forgotten)
+        return shape
+
+    def _show(self, rules: tuple[NameRule, ...], shape: Reshaped, book: SeriesBook) -> None:
+        """Bring what memory holds to what the file holds now."""
         self.names = Names(rules)
         book.replace(shape.series.values(), self.names)
         self._window.reshape(shape, load_warmth(self._store, sorted(shape.changed)))
-        forgotten = sum(shape.forgotten.values())
-        self._log.info("analytics.rules_applied", rules=len(new), forgotten=forgotten)
-        old = {entry.name for entry in before}
-        return [entry.name for entry in shape.series.values() if entry.name not in old]
 
     def is_lost(self) -> bool:
         """Whether the file follows other rules than known here, after a failure. Raises DuckError."""
         return self._store.applied_rules() != self._applied
 
-    def _unfit(self, reason: str) -> RulesMismatchError:
+    def _lost(self, rules: tuple[NameRule, ...]) -> str:
+        """Return which rules are followed and no longer there."""
+        there = set(rules)
+        lost = [
+            f"{rule.sensor_id!r} renamed to {rule.new_id!r}"
+            if rule.kind == "rename"
+            else f"{rule.sensor_id!r} forgotten up to id {rule.up_to_id}"
+            for rule in self._applied.rules
+            if rule not in there
+        ]
+        if not lost:
+            return ""
+        more = f" and {len(lost) - _TOLD_MAX} more" if len(lost) > _TOLD_MAX else ""
+        told = ", ".join(lost[:_TOLD_MAX]) + more
+        self._log.error("analytics.rules_lost", count=len(lost), rules=told)
+        return told
+
+    def _unfit(self, reason: str, lost: str = "") -> RulesMismatchError:
         self._store.mark_suspect(reason)
-        return RulesMismatchError(reason)
+        return RulesMismatchError(reason, lost)

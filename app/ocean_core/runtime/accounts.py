@@ -37,6 +37,7 @@ from ocean_core.storage.operational.summary import counts
 
 OPERATIONAL_FILE: Final = "clisonix_operational.db"
 OPEN_FIRST_S: Final = 2.0
+ALARM_LOST: Final = "accounts.lost"
 
 
 class Accounts:
@@ -63,6 +64,9 @@ class Accounts:
         self._journal = journal
         self._link = link
         self._are_rules_told = False
+        self._was_away = False
+        self._is_followed = False
+        self._catching_up: set[asyncio.Task[None]] = set()
         self._ticking = asyncio.Lock()
         self.store = store = OperationalStore(
             OperationalSettings(
@@ -85,7 +89,9 @@ class Accounts:
             store, clock, os.urandom, self._passwords, self.users, settings.access.session_hours
         )
         self.metadata = MetadataService(store, clock)
-        self.sensors = SensorRecords(store, clock, LinkedAnalytics(link, lambda: journal.head_id))
+        self.sensors = SensorRecords(
+            store, clock, LinkedAnalytics(link, lambda: journal.head_id, lambda: journal.epoch)
+        )
         self.profiles = ProfileService(store, clock, self.sensors.current_name)
         self.keys = KeyService(store, clock, os.urandom)
         self.users.on_status(lambda user_id, active: self.keys.user_changed(user_id, active=active))
@@ -113,10 +119,13 @@ class Accounts:
         else:
             # It goes on by itself; until then is_ready is false, and what needs it is refused.
             opening.add_done_callback(_taken_note_of)
+        self._is_followed = True
         await self.tick()
 
     async def close(self) -> None:
         """Bring what is only in memory into the store, and close it."""
+        self._is_followed = False
+        await asyncio.gather(*self._catching_up, return_exceptions=True)
         await self._attempt("sessions", lambda: self.sessions.flush(everything=True))
         await self._attempt("keys", self.keys.flush)
         if self._journal.epoch:
@@ -140,6 +149,7 @@ class Accounts:
         async with self._ticking:
             if self.store.is_ready:
                 await self._catch_up()
+                await self._attempt(ALARM_LOST, self._look_for_loss)
                 await self._attempt("sessions", self.sessions.flush)
                 await self._attempt("keys", self.keys.flush)
                 await self._attempt("metadata", self.metadata.purge)
@@ -156,15 +166,26 @@ class Accounts:
 
     async def _catch_up(self) -> None:
         """Load what could not be loaded yet, in the order in which others wait for it."""
-        if not self._are_rules_told and await self._attempt("sensors", self.sensors.load):
-            self._link.set_rules(self.sensors.rules)
-            self._are_rules_told = True
+        if not self._are_rules_told:
+            # What was forgotten is told by ids of the journal: whose they are must be known.
+            if self._journal.epoch and await self._attempt("sensors", self.sensors.load):
+                self._link.set_rules(self.sensors.rules)
+                self._are_rules_told = True
+        elif self._was_away:
+            self._was_away = False
+            if not await self._attempt("sensors", self.sensors.put_back):
+                self._was_away = True
         if not self.keys.is_loaded:
             await self._attempt("keys", self.keys.load)
         # Without the journal's counts there is nothing to compare accounts with.
         if self._journal.epoch:
             work = self.billing.settle if self.billing.is_loaded else self.billing.load
             await self._attempt("billing", work)
+
+    async def _look_for_loss(self) -> None:
+        former = await self.store.former_id()
+        detail = f"accounts.id names the store {former}, found was {self.store.store_id}"
+        self._alarms.set_alarm(ALARM_LOST, active=bool(former), detail=detail)
 
     async def _attempt(self, task: str, work: Callable[[], Awaitable[object]]) -> bool:
         try:
@@ -176,6 +197,13 @@ class Accounts:
 
     def _store_changed(self, is_ready: bool, reason: str) -> None:  # noqa: FBT001 - a callback
         self._alarms.set_alarm("accounts.failed", active=not is_ready, detail=reason)
+        self._was_away |= not is_ready
+        if is_ready and self._is_followed:
+            # At once: until then keys and rules are not known, or those that a salvage has lost
+            # are in memory only.
+            task = asyncio.get_running_loop().create_task(self.tick())
+            self._catching_up.add(task)
+            task.add_done_callback(self._catching_up.discard)
 
 
 def _taken_note_of(opening: asyncio.Future[None]) -> None:

@@ -72,6 +72,8 @@ def serve(settings: Settings, *, clock: Clock | None = None) -> int:
 
     Raises ConfigError, DataDirError, AlreadyRunningError or PortError before anything is started.
     """
+    # Readings and accounts are nobody's business but the owner's.
+    os.umask(0o077)
     clock = clock if clock is not None else SystemClock()
     log = EventLog(clock, level=settings.log.level, as_json=settings.log.format == "json")
     tls = prepare_tls(settings, clock, log)
@@ -188,6 +190,7 @@ class IngestProcess:
                 journal_damaged=self._journal.report_corruption,
                 watermark_ahead=self._watermark_ahead,
                 closed=self._hung_up,
+                rules_lost=lambda told: self._alarms.raise_alarm("sensors.unforgotten", told),
             ),
             # They are known once the operational store is open.
             rules=None,
@@ -304,7 +307,9 @@ class IngestProcess:
             clock=self._clock,
             server=server,
             bodies=FairShare(limits.BODIES_BYTES_MAX),
-            groups=GroupService(self._journal, self._accounts.store, self._clock),
+            groups=GroupService(
+                self._journal, self._accounts.store, self._clock, lambda: self._link.names
+            ),
             users=self._accounts.users,
             billing=self._accounts.billing,
             sessions=self._accounts.sessions,
@@ -316,7 +321,12 @@ class IngestProcess:
         )
         hosts = HostNames(self._settings.access.allowed_hosts)
         front = Front(
-            create_app(services), self._accounts.access, hosts, self._metrics, self._clock
+            create_app(services),
+            self._accounts.access,
+            hosts,
+            self._metrics,
+            self._log,
+            self._clock,
         )
         refusals = Refusals(
             full=raw_response_of(
@@ -359,12 +369,20 @@ class IngestProcess:
                 f"  data in {self._data_dir}",
                 f"  durability {durability}: {meaning}",
                 *(f"  {line}" for line in startup_lines(self._listeners, trust_loopback=trusts)),
+                *self._no_key_yet(),
                 f"  stop with Ctrl-C; how it is: ocean status --data-dir {shlex.quote(str(self._data_dir))}",
             )
             # Where nobody can read it, it need not be written.
             with contextlib.suppress(OSError):
                 sys.stderr.write("\n".join(lines) + "\n")
                 sys.stderr.flush()
+
+    def _no_key_yet(self) -> list[str]:
+        """Tell when other machines are served and nobody could get in."""
+        is_open = any(not listener.info.trusted for listener in self._listeners)
+        if not is_open or not self._accounts.keys.is_loaded or self._accounts.keys.any_active():
+            return []
+        return ["  there is no key yet: `ocean keys create --name NAME --scope ingest` makes one"]
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()

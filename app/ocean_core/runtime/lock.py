@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,8 @@ from ocean_core.model.errors import AlreadyRunningError, DataDirError
 
 LOCK_FILE: Final = "lock"
 RUN_FILE: Final = "run.json"
+_TRIES: Final = 5
+_TRY_EVERY_S: Final = 0.05
 
 
 class RunInfo(msgspec.Struct):
@@ -51,22 +55,24 @@ def prepare_data_dir(path: Path) -> Path:
 class InstanceLock:
     """Holds the data directory for this process until it ends, however it ends."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, pause: Callable[[float], object] = time.sleep) -> None:
         self._data_dir = data_dir
+        self._pause = pause
         self._file = data_dir / LOCK_FILE
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
         """Take the lock; return whether the previous run stopped cleanly.
 
-        Raises AlreadyRunningError naming the running process.
+        A command that looks whether somebody is here holds it for a moment, so it is tried a few
+        times. Raises AlreadyRunningError naming the running process.
         """
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise DataDirError(f"{self._file}: cannot be opened: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(descriptor)
         except OSError as error:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)
@@ -81,6 +87,14 @@ class InstanceLock:
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
         return not (self._data_dir / RUN_FILE).exists()
+
+    def _lock(self, descriptor: int) -> None:
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            self._pause(_TRY_EVERY_S)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def publish(self, info: RunInfo) -> None:
         """Write run.json durably; until ``release`` its presence means that a run is not over.

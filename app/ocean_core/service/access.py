@@ -15,7 +15,7 @@ from ocean_core.model.errors import (
     UnauthenticatedError,
 )
 from ocean_core.obs.clock import Clock
-from ocean_core.service.rates import RateBook
+from ocean_core.service.rates import RateBook, network_of
 
 KEY_PREFIX: Final = "ocean_"
 OWNER_PREFIX: Final = "owner_"
@@ -70,7 +70,7 @@ class AccessService:
         rate = self._settings.requests_per_address_max
         if not rate:
             return
-        wait_s = self._requests.take(address, rate)
+        wait_s = self._requests.take(network_of(address), rate)
         if wait_s:
             raise RateLimitError(
                 f"{address} sends more than {rate} requests per second", retry_after_s=wait_s
@@ -114,8 +114,13 @@ class AccessService:
         return await self._sessions.authenticate(token)
 
     def _count_refused(self, address: str) -> None:
-        wait_s = self._refused.take(address, limits.REFUSED_KEYS_PER_MINUTE_MAX / 60)
+        wait_s = self._refused.take(
+            network_of(address), limits.REFUSED_KEYS_PER_MINUTE_MAX / 60, burst_s=60
+        )
         if wait_s:
             raise RateLimitError(
-                f"{address} has sent too many keys that are not valid", retry_after_s=wait_s
+                f"{address} has sent too many keys that are not valid",
+                hint="Correct the key: `ocean keys list` on the box shows which ones count. "
+                "Waiting alone does not help.",
+                retry_after_s=wait_s,
             )

@@ -60,6 +60,22 @@ ALARM_KINDS: Final = {
             "file, which ends this alarm.",
         ),
         AlarmKind(
+            "accounts.lost",
+            "critical",
+            "The operational store is not the one that was here before: users, keys, records and "
+            "what was renamed or forgotten are gone, or others'.",
+            "Stop the server and put clisonix_operational.db back, for example from a backup (without "
+            "a -wal of another one). Or go on with the one that is there: remove accounts.id, which "
+            "ends this alarm.",
+        ),
+        AlarmKind(
+            "sensors.unforgotten",
+            "warning",
+            "Analytics followed rules about sensors that the operational store no longer has: what was "
+            "renamed or forgotten under them shows again. Until the next start.",
+            "Rename or forget again what the detail names.",
+        ),
+        AlarmKind(
             "durability.reduced",
             "warning",
             'journal.durability is "os": a power cut may lose acknowledged readings.',

@@ -27,6 +27,7 @@ from ocean_core.service.messages import (
     Report,
     Rules,
     RulesApplied,
+    RulesLost,
     SeriesKnown,
     Stop,
     WatermarkAhead,
@@ -55,6 +56,8 @@ class LinkHandlers:
     closed: Callable[[], None]
     rules_applied: Callable[[dict[int, int]], None] = _ignore
     """Told how many rows each rule that forgets made vanish; again after each restart."""
+    rules_lost: Callable[[str], None] = _ignore
+    """Told which rules analytics followed and no longer will."""
 
 
 class AnalyticsLink:
@@ -189,6 +192,8 @@ class AnalyticsLink:
                 handlers.series(message.names)
             case RulesApplied():
                 self._rules_applied(message)
+            case RulesLost():
+                handlers.rules_lost(message.detail)
             case Damage():
                 handlers.damage(message.ranges)
             case JournalDamaged():

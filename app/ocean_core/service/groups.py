@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -13,14 +13,14 @@ import msgspec
 from ocean_core.buffer.port import ConsumerGroups, GroupState, StoredRow
 from ocean_core.model.access import Origin
 from ocean_core.model.errors import UnknownRecordError
+from ocean_core.model.naming import Names
 from ocean_core.obs.clock import Clock, iso_utc
 from ocean_core.storage.operational import audit
 from ocean_core.storage.operational.store import OperationalStore
 
-DEFAULT_GROUP: Final = "api"
-"""The group of requests that name none, as all of the original's do."""
-
 _MANY_ROWS: Final = 500
+_PASSED_OVER_MAX: Final = 20
+"""Pages of nothing but forgotten readings that one request passes over."""
 
 
 class UnprocessedRow(msgspec.Struct, omit_defaults=True):
@@ -90,20 +90,39 @@ class GroupForgotten(msgspec.Struct):
 class GroupService:
     """What the routes of consumer groups call."""
 
-    def __init__(self, buffer: ConsumerGroups, store: OperationalStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        buffer: ConsumerGroups,
+        store: OperationalStore,
+        clock: Clock,
+        names: Callable[[], Names],
+    ) -> None:
         self._buffer = buffer
+        self._names = names
         self._store = store
         self._clock = clock
 
     async def unprocessed(self, group: str, limit: int) -> bytes:
         """Return the JSON of the oldest rows that a group has not processed. Changes nothing.
 
-        Raises what ``ConsumerGroups.read_unacknowledged`` does.
+        Sensors have their names of today. What was forgotten is left out, and marked in passing, so
+        that it cannot hide what lies behind it. Raises what ``ConsumerGroups.read_unacknowledged``
+        does.
         """
-        rows = await self._buffer.read_unacknowledged(group, limit)
-        if len(rows) > _MANY_ROWS:
-            return await asyncio.to_thread(_unprocessed_json, group, rows)
-        return _unprocessed_json(group, rows)
+        names = self._names()
+        kept: list[StoredRow] = []
+        for _ in range(_PASSED_OVER_MAX):
+            rows = await self._buffer.read_unacknowledged(group, limit)
+            kept = [row for row in rows if not _is_forgotten(names, row)]
+            if len(kept) == len(rows):
+                break
+            gone = [row.id for row in rows if _is_forgotten(names, row)]
+            await self._buffer.acknowledge(group, gone)
+            if kept:
+                break
+        if len(kept) > _MANY_ROWS:
+            return await asyncio.to_thread(_unprocessed_json, group, kept, names)
+        return _unprocessed_json(group, kept, names)
 
     async def mark(self, group: str, ids: Sequence[int]) -> MarkAnswer:
         """Mark ids as processed by a group. Raises what ``ConsumerGroups.acknowledge`` does."""
@@ -141,21 +160,28 @@ def _info(state: GroupState) -> GroupInfo:
     return GroupInfo(state.name, state.cursor, state.ahead, state.pending, state.evicted)
 
 
-def _unprocessed_json(group: str, rows: list[StoredRow]) -> bytes:
-    return msgspec.json.encode(UnprocessedAnswer(group, len(rows), [_row(row) for row in rows]))
+def _is_forgotten(names: Names, row: StoredRow) -> bool:
+    if row.id > names.forgets_up_to:
+        return False
+    return any(row.id <= up_to_id for up_to_id, _ in names.forgotten(row.sensor_id))
 
 
-def _row(row: StoredRow) -> UnprocessedRow:
+def _unprocessed_json(group: str, rows: list[StoredRow], names: Names) -> bytes:
+    shown = [_row(row, names.shown(row.sensor_id)) for row in rows]
+    return msgspec.json.encode(UnprocessedAnswer(group, len(rows), shown))
+
+
+def _row(row: StoredRow, sensor_id: str) -> UnprocessedRow:
     timestamp = iso_utc(row.timestamp_us)
     if row.payload is None:
         assert row.value is not None
         number = repr(row.value).removesuffix(".0")
         return UnprocessedRow(
-            row.id, row.sensor_id, timestamp, row.metric, row.value, row.quality, number, "reading"
+            row.id, sensor_id, timestamp, row.metric, row.value, row.quality, number, "reading"
         )
     text, encoding = _text_of(row.payload)
     return UnprocessedRow(
-        row.id, row.sensor_id, timestamp, None, None, row.quality, text, "event", encoding
+        row.id, sensor_id, timestamp, None, None, row.quality, text, "event", encoding
     )
 
 

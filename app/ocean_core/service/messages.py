@@ -79,6 +79,12 @@ class RulesApplied(msgspec.Struct, tag="rules_applied", array_like=True, frozen=
     forgotten: dict[int, int]
 
 
+class RulesLost(msgspec.Struct, tag="rules_lost", array_like=True, frozen=True):
+    """Rules that were followed are not among those given: what they made vanish shows again."""
+
+    detail: str
+
+
 class ErrorReport(msgspec.Struct, array_like=True, frozen=True):
     """An OceanError on its way between processes."""
 
@@ -132,7 +138,7 @@ class WatermarkAhead(msgspec.Struct, tag="watermark_ahead", array_like=True, fro
 
 
 Message = (
-    Query | Head | Rules | Stop | Hello | SeriesKnown | RulesApplied | Answer | Report
+    Query | Head | Rules | Stop | Hello | SeriesKnown | RulesApplied | RulesLost | Answer | Report
     | Damage | JournalDamaged | WatermarkAhead
 )  # fmt: skip
 

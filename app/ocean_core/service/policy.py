@@ -93,7 +93,7 @@ class IngestPolicy:
         wait_s = self._rates.take(principal.id, principal.rate, rows)
         if wait_s:
             raise RateLimitError(
-                f"{principal.actor} may store {principal.rate} readings per second",
+                f"{principal.told} may store {principal.rate} readings per second",
                 retry_after_s=wait_s,
             )
 
@@ -105,7 +105,7 @@ def _check_sensors(principal: Principal, intake: Intake) -> None:
         for sensor_id, _ in rows.series if rows is not None else ():
             if not principal.may_touch(sensor_id):
                 raise ForbiddenError(
-                    f"{principal.actor} is only for sensors like {principal.sensors!r}",
+                    f"{principal.told} is only for sensors like {principal.sensors!r}",
                     fields=(FieldProblem("sensor_id", sensor_id, f"like {principal.sensors}"),),
                 )
 

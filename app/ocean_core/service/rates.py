@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections import OrderedDict
+from functools import lru_cache
 from typing import Final
 
 from ocean_core.obs.clock import Clock
@@ -14,8 +16,8 @@ _BURST_S: Final = 2.0
 class RateBook:
     """Token buckets by name, all of one clock; the least recently used are forgotten.
 
-    A bucket holds two seconds' worth. What is asked for may leave it in debt, so that a batch
-    larger than the bucket passes too, and the average still holds.
+    A bucket holds two seconds' worth, or what it is told. What is asked for may leave it in debt,
+    so that a batch larger than the bucket passes too, and the average still holds.
     """
 
     def __init__(self, clock: Clock, names_max: int) -> None:
@@ -26,15 +28,15 @@ class RateBook:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, name: str, rate: float, cost: float = 1.0) -> int:
-        """Take ``cost`` from a bucket that fills at ``rate`` per second.
+    def take(self, name: str, rate: float, cost: float = 1.0, *, burst_s: float = _BURST_S) -> int:
+        """Take ``cost`` from a bucket that fills at ``rate`` per second and holds ``burst_s`` worth.
 
         Returns 0, or, if the bucket is in debt, the whole seconds until it is not; then nothing
         was taken.
         """
         now = self._clock.monotonic()
-        level, at = self._buckets.pop(name, (rate * _BURST_S, now))
-        level = min(rate * _BURST_S, level + (now - at) * rate)
+        level, at = self._buckets.pop(name, (rate * burst_s, now))
+        level = min(rate * burst_s, level + (now - at) * rate)
         wait_s = 0
         if level > 0:
             level -= cost
@@ -86,3 +88,21 @@ class FairShare:
         else:
             del self._held[source]
         self._all -= amount
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """Return what counts as one sender: an IPv4 address, or the /64 of an IPv6 address.
+
+    Whoever has one address of such a network can usually have all 2^64 of it.
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        if not found.is_loopback:
+            return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)

@@ -21,6 +21,7 @@ from ocean_core.buffer.embedded import EmbeddedJournal
 from ocean_core.config.settings import ServerSettings
 from ocean_core.model import limits
 from ocean_core.model.access import LOCAL, NOBODY, Origin, Principal, Scope
+from ocean_core.model.naming import NO_RULES
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import ManualClock
 from ocean_core.obs.log import EventLog
@@ -90,7 +91,10 @@ class Box:
         self.do(self.journal.open())
         app.state["services"] = SimpleNamespace(
             groups=GroupService(
-                self.journal, cast("OperationalStore", self.audit), ManualClock(START_US)
+                self.journal,
+                cast("OperationalStore", self.audit),
+                ManualClock(START_US),
+                lambda: NO_RULES,
             ),
             server=ServerSettings(),
             bodies=FairShare(limits.BODIES_BYTES_MAX),

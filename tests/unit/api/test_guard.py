@@ -87,6 +87,10 @@ def test_programs_tunnels_and_our_own_pages_pass(names: HostNames) -> None:
         ("localhost", "", None),
         ("localhost", "http://[::1", None),
         ("localhost", "http://localhost.evil.example", None),
+        # Anybody can serve a page from an address.
+        ("127.0.0.1:8030", "http://6.6.6.6", None),
+        ("127.0.0.1:8030", "http://192.168.1.66:8000", None),
+        ("127.0.0.1:8030", "https://[2001:db8::1]", None),
         ("localhost", None, "cross-site"),
     ],
 )

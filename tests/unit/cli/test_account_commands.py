@@ -1,6 +1,7 @@
 """`ocean keys`, `sensors`, `users`, `audit`, `ledger`: what they ask for and what they print."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,18 +9,23 @@ from typing import Any
 
 import pytest
 
-from ocean_core.cli import keys, records, sensors, users
+from ocean_core.cli import asking, keys, records, sensors, users
 from ocean_core.cli.engine import opened
 from ocean_core.cli.keys import curl_line
 from ocean_core.cli.main import main
 from ocean_core.cli.options import ConnectionOptions
 from ocean_core.model.errors import (
     AnalyticsUnavailableError,
+    ConflictError,
+    CreditsError,
     DataDirError,
-    UnknownSensorError,
     UnknownUserError,
 )
+from ocean_core.runtime.lock import RunInfo
+from support.paths import PACKAGE
 
+KINDS = "billing|groups|keys|metadata|profiles|sensors|sessions|users"
+ENDED = ("expired", "revoked")
 USER = "b0cc5d44-8039-43fa-b9d4-090d50e5f756"
 KEY = {
     "id": "0a1b", "name": "dash", "scopes": ["read"], "sensors": "", "rate": None, "user_id": None,
@@ -98,13 +104,16 @@ def box(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_a_key_is_shown_once_with_the_line_that_uses_it(box: Box) -> None:
-    made = {**KEY, "scopes": ["ingest"], "sensors": "press-*", "key": "ocean_abc"}
+    made = {
+        **KEY, "scopes": ["ingest"], "sensors": "press-*", "key": "ocean_abc", "rate": 50,
+        "user_id": USER, "expires_at": "2026-04-17T00:00:00.123456Z",
+    }  # fmt: skip
     out = box.run(
         "keys", "create", "--name", "dash", "--scope", "ingest,read", "--scope", "ingest",
-        "--sensors", "press-*", "--rate", "50", "--expires", "90d", "--user", USER,
-        create_key=made,
+        "--sensors", "press-*", "--rate", "50", "--expires", "90d", "--user", "ADA",
+        create_key=made, list_users=[ADA],
     )  # fmt: skip
-    assert box.engine.asked == [
+    assert box.engine.asked[1:] == [
         (
             "create_key",
             ("dash", ["ingest", "read"]),
@@ -113,6 +122,11 @@ def test_a_key_is_shown_once_with_the_line_that_uses_it(box: Box) -> None:
     ]
     assert box.may_make
     assert "\nocean_abc\n" in out
+    for line in (
+        "sensors  press-*", "rate     at most 50 readings/s", "user     ada",
+        "expires  2026-04-17T00:00:00Z",
+    ):  # fmt: skip
+        assert f"\n{line}\n" in out
     assert (
         "curl -H 'Authorization: Bearer ocean_abc' -H 'Content-Type: application/json' "
         '-d \'{"sensor_id": "press-1", "value": 21.5}\' '
@@ -151,10 +165,18 @@ def test_a_key_that_makes_no_sense_is_wrong_usage(box: Box, arguments: tuple[str
 
 
 def test_keys_are_listed_without_secrets(box: Box) -> None:
-    out = box.run("keys", "list", list_keys=[KEY, {**KEY, "name": "old", "status": "revoked"}])
-    assert [line.split()[0] for line in out.splitlines()] == ["NAME", "dash", "old"]
-    assert "revoked" in out
-    assert box.json("keys", "list", list_keys=[KEY]) == [KEY]
+    press = {**KEY, "name": "press", "rate": 1500, "user_id": USER, "sensors": "press-*"}
+    keys = [KEY, press, *[{**KEY, "name": status, "status": status} for status in ENDED]]
+    out = box.run("keys", "list", list_keys=keys, get_user=ADA)
+    assert [line.split()[0] for line in out.splitlines()] == ["NAME", "dash", "press"]
+    assert out.splitlines()[2].split()[:6] == [
+        "press", "read", "press-*", "1,500/s", "ada", "active",
+    ]  # fmt: skip
+    assert "2 revoked or expired keys not shown" in box.error
+    out = box.run("keys", "list", "--all", list_keys=keys, get_user=ADA)
+    assert [line.split()[0] for line in out.splitlines()[3:]] == list(ENDED)
+    assert box.error == ""
+    assert box.json("keys", "list", list_keys=keys) == [KEY, press]
     assert "no keys" in box.run("keys", "list", list_keys=[])
 
 
@@ -163,6 +185,34 @@ def test_a_key_is_revoked_by_id_or_by_the_name_of_the_active_one(box: Box, typed
     old = {**KEY, "id": "old", "status": "revoked"}
     box.run("keys", "revoke", typed, list_keys=[old, {**KEY, "id": "new"}], revoke_key=None)
     assert box.engine.asked[-1] == ("revoke_key", ("new",), {})
+
+
+def test_a_name_that_a_key_has_is_told_with_both_ways_out(box: Box) -> None:
+    taken = ConflictError("an active key has the name")
+    box.run("keys", "create", "--name", "my key", "--scope", "read", code=1, create_key=taken)
+    assert "ocean keys revoke 'my key'" in box.error
+
+
+def test_a_box_about_to_serve_the_network_shows_the_line_for_that_too(
+    box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = {**KEY, "key": "ocean_abc"}
+    cert = tmp_path / "tls" / "cert.pem"
+    cert.parent.mkdir()
+    cert.write_text("", encoding="ascii")
+    (cert.parent / "key.pem").write_text("", encoding="ascii")
+
+    def lines(url: str, network_url: str = "") -> list[str]:
+        info = RunInfo(1, url, "2", "now", "", network_url=network_url)
+        monkeypatch.setattr(keys, "find_server", lambda _: info)
+        out = box.run("keys", "create", "--name", "d", "--scope", "read", create_key=made)
+        return [line.strip() for line in out.splitlines() if "curl" in line]
+
+    local, outside = lines("http://127.0.0.1:8030")
+    assert "http://127.0.0.1:8030/" in local
+    assert outside.startswith(f"curl --cacert {cert} ")
+    assert outside.endswith("https://GATEWAY:8443/api/ocean/sensors")
+    assert len(lines("http://127.0.0.1:8030", "https://127.0.0.1:8443")) == 1
 
 
 def test_an_unknown_key_is_told(box: Box) -> None:
@@ -181,6 +231,11 @@ def test_sensors_are_listed_with_names_and_units(box: Box) -> None:
     assert row.split() == [
         "press-01", "Press", "1,200", "3", "2.5", "bar", "2026-01-18T00:00:00Z", "value",
     ]  # fmt: skip
+    assert out.split()[5:7] == ["VALUE", "UNIT"]
+    several = {**SENSOR, "metrics": ["t", "h"]}
+    row = box.run("sensors", "list", sensors=[several]).splitlines()[1]
+    assert "2 metrics" in row
+    assert "2.5" not in row
     undescribed = {name: SENSOR[name] for name in (
         "sensor_id", "count", "events", "last_value", "last_reading", "metrics",
     )}  # fmt: skip
@@ -200,17 +255,41 @@ def test_what_is_set_leaves_the_rest_alone(box: Box) -> None:
         "sensors", "set", "press-01", "--unit", "", "--tag", "line=2", "--tag", "site=",
         "--tag", "formula=a=b", get_sensor=SENSOR, update_sensor=SENSOR,
     )  # fmt: skip
-    name, arguments, options = box.engine.asked[-1]
+    assert box.engine.names() == ["get_sensor", "update_sensor", "get_sensor"]
+    name, arguments, options = box.engine.asked[1]
     assert (name, arguments) == ("update_sensor", ("press-01",))
+    assert box.error == ""
     assert options["unit"] is None
     assert options["tags"] == {"line": "2", "formula": "a=b"}
     assert str(options["note"]) == str(options["display_name"]) == "UNSET"
 
 
 def test_a_sensor_that_sent_nothing_yet_can_be_described(box: Box) -> None:
-    unknown = UnknownSensorError("there is no sensor")
-    box.run("sensors", "set", "s", "--tag", "a=1", get_sensor=unknown, update_sensor=SENSOR)
-    assert box.engine.asked[-1][2]["tags"] == {"a": "1"}
+    silent = {**SENSOR, "tags": {}, "count": 0, "events": 0}
+    box.run(
+        "sensors", "set", "zz9", "--tag", "a=1", get_sensor=silent, update_sensor=SENSOR, sensors=[]
+    )
+    assert box.engine.asked[1][2]["tags"] == {"a": "1"}
+    assert box.error == "ocean: zz9 has sent nothing yet; check the id\n"
+    # Readings that analytics did not see yet are waited for.
+    assert box.engine.names()[2:] == ["get_sensor", "sensors", "get_sensor"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("set", "", "--unit", "x"),
+        ("show", ""),
+        ("rename", "a", ""),
+        ("rename", "", "a"),
+        ("forget", ""),
+    ],
+    ids=str,
+)
+def test_an_empty_id_is_wrong_usage(box: Box, more: tuple[str, ...]) -> None:
+    box.run("sensors", *more, code=2)
+    assert "the sensor id is empty" in box.error
+    assert box.engine.asked == []
 
 
 @pytest.mark.parametrize("more", [(), ("--tag", "novalue"), ("--tag", "=x")])
@@ -226,6 +305,30 @@ def test_a_rename_says_if_it_is_still_to_come(box: Box) -> None:
     )
 
 
+def test_a_rename_tells_who_sits_there_what_becomes_of_the_old_name(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"sensor_id": "b", "renamed_from": "a", "aliases": ["a"], "pending": False}
+    box.run("sensors", "rename", "a", "b", rename_sensor=answer)
+    assert box.error == ""
+    monkeypatch.setattr(sensors, "is_interactive", lambda: True)
+    box.run("sensors", "rename", "a", "b", rename_sensor=answer)
+    assert box.error == "a keeps working as a name, and stays reserved\n"
+
+
+def test_a_rename_to_the_same_name_changes_nothing(box: Box) -> None:
+    same = ("sensors", "rename", "press-01", "press-01")
+    out = box.run(*same, get_sensor=SENSOR)
+    assert out == "press-01: it has this name already; nothing was changed\n"
+    assert box.json(*same, get_sensor=SENSOR) == {
+        "sensor_id": "press-01", "renamed_from": "press-01", "aliases": [], "pending": False,
+    }  # fmt: skip
+    # Whose name of today is another, the server answers for.
+    taken = ConflictError("taken")
+    box.run(*same, code=1, get_sensor={**SENSOR, "sensor_id": "x"}, rename_sensor=taken)
+    assert "no sensor has or had" in box.error
+
+
 FORGOTTEN = {"sensor_id": "press-01", "forgotten": 1203, "up_to_id": 9, "pending": False}
 
 
@@ -236,7 +339,8 @@ def test_forgetting_asks_for_the_id_after_saying_what_goes(
     monkeypatch.setattr("click.prompt", lambda *_, **__: "press-01")
     out = box.run("sensors", "forget", "press-01", get_sensor=SENSOR, forget_sensor=FORGOTTEN)
     assert (
-        "press-01: 1,200 readings from 2026-01-17T00:00:00Z to 2026-01-18T00:00:00Z and 3 events"
+        "press-01: 1,200 readings from 2026-01-17T00:00:00Z to 2026-01-18T00:00:00Z and 3 events, "
+        "with its name, unit, tags and note."
     ) in box.error
     assert out == "press-01 is forgotten, with 1,203 readings and events\n"
     assert box.engine.names() == ["get_sensor", "forget_sensor"]
@@ -262,7 +366,10 @@ def test_nobody_there_to_ask_forgets_nothing_without_yes(
     assert box.engine.names() == ["get_sensor", "sensors"]
     box.run("sensors", "forget", "press-01", code=1, get_sensor=away, sensors=[])
     assert "press-01: 0 readings" in box.error
-    box.run("sensors", "forget", "press-01", "--yes", forget_sensor=FORGOTTEN)
+    out = box.run(
+        "sensors", "forget", "press-01", "--yes", forget_sensor={**FORGOTTEN, "forgotten": 1}
+    )
+    assert out == "press-01 is forgotten, with 1 reading or event\n"
     assert box.engine.names() == ["forget_sensor"]
 
 
@@ -298,10 +405,23 @@ def test_a_password_is_asked_for_without_showing_it(
         return "correct horse"
 
     monkeypatch.setattr("click.prompt", prompt)
+    monkeypatch.setattr(asking, "is_interactive", lambda: True)
     box.run("users", "create", "ada", "a@x", "--password", create_user=ADA)
     assert asked[0]["hide_input"]
     assert asked[0]["confirmation_prompt"]
     assert box.engine.asked[0][2] == {"password": "correct horse"}
+
+
+@pytest.mark.parametrize(
+    "more", [("create", "ada", "a@x", "--password"), ("passwd", "ada")], ids=str
+)
+def test_without_a_terminal_nobody_is_asked_for_a_password(
+    box: Box, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(asking, "is_interactive", lambda: False)
+    box.run("users", *more, code=2)
+    assert "no terminal to ask at; use --password-file" in box.error
+    assert box.engine.asked == []
 
 
 def test_users_are_listed(box: Box) -> None:
@@ -323,9 +443,76 @@ def test_a_user_is_shown_with_the_account(box: Box, typed: str) -> None:
 
 def test_a_user_is_disabled(box: Box) -> None:
     disabled = {**ADA, "status": "disabled"}
-    out = box.run("users", "disable", "ada", list_users=[ADA], disable_user=disabled)
-    assert box.engine.asked[-1] == ("disable_user", (USER,), {})
-    assert "disabled" in out
+    others = [KEY, {**KEY, "name": "a", "user_id": USER, "status": "revoked"}]
+    suspended = {**KEY, "name": "press", "user_id": USER, "status": "user disabled"}
+    entries = [
+        {"subject": "another", "detail": {"sessions_ended": 9}},
+        {"subject": USER, "detail": {"changed": ["status"], "sessions_ended": 2}},
+    ]
+    answers: dict[str, Any] = {
+        "disable_user": disabled,
+        "audit": entries,
+        "list_keys": [*others, suspended],
+    }
+    out = box.run("users", "disable", "Ada", list_users=[ADA], **answers)
+    assert box.engine.asked[1] == ("disable_user", (USER,), {})
+    assert out == (
+        "ada is disabled; 2 sessions ended\n1 key suspended until `ocean users enable ada`: press\n"
+    )
+    assert box.json("users", "disable", "ada", list_users=[ADA], **answers) == disabled
+    assert box.run("users", "disable", "ada", list_users=[disabled]) == (
+        "ada is disabled already; nothing was changed\n"
+    )
+
+
+def test_a_user_is_enabled_again(box: Box) -> None:
+    disabled = {**ADA, "status": "disabled"}
+    keys_of_ada = [{**KEY, "name": "press", "user_id": USER}]
+    out = box.run(
+        "users", "enable", "ada", list_users=[disabled], update_user=ADA, list_keys=keys_of_ada
+    )
+    assert box.engine.asked[1] == ("update_user", (USER,), {"status": "active"})
+    assert out == "ada is active again; what works again, too: 1 key (press)\n"
+    out = box.run("users", "enable", "ada", list_users=[ADA])
+    assert out == "ada is active already; nothing was changed\n"
+
+
+def test_a_user_gets_another_password(box: Box, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("battery staple\n", encoding="utf-8")
+    out = box.run(
+        "users", "passwd", "ada", "--password-file", str(file), list_users=[ADA], update_user=ADA,
+        audit=[{"subject": USER, "detail": {"sessions_ended": 1}}],
+    )  # fmt: skip
+    assert box.engine.asked[1] == ("update_user", (USER,), {"password": "battery staple"})
+    assert out == "ada has a new password; 1 session ended\n"
+
+
+@pytest.mark.parametrize("amount", [1000, -500])
+def test_credits_are_given_and_taken(box: Box, amount: int) -> None:
+    out = box.run(
+        "users", "credits", "ada", str(amount), "--note", "January", list_users=[ADA],
+        add_credits={"user_id": USER, "credits": 1},
+    )  # fmt: skip
+    assert box.engine.asked[1] == ("add_credits", (USER, amount), {"note": "January"})
+    assert out == "ada has 1 credit now\n"
+    box.run("users", "credits", "ada", "much", code=2)
+    broke = CreditsError("3000 were to be taken")
+    box.run("users", "credits", "ada", "-3000", code=1, list_users=[ADA], add_credits=broke)
+    assert "ocean users credits" in box.error
+
+
+def test_changes_of_credits_are_listed(box: Box) -> None:
+    entry = {
+        "id": 2, "created_at": "2026-01-17T00:00:00.5Z", "kind": "grant", "amount": 1000,
+        "credits": 1500, "note": "January", "actor": "owner",
+    }  # fmt: skip
+    out = box.run("users", "ledger", "ada", list_users=[ADA], billing_ledger=[entry])
+    assert out.splitlines()[1].split() == [
+        "2026-01-17T00:00:00Z", "grant", "+1,000", "1,500", "January", "owner",
+    ]  # fmt: skip
+    out = box.run("users", "ledger", "ada", list_users=[ADA], billing_ledger=[])
+    assert out == "The credits of ada never changed.\n"
 
 
 def test_an_unknown_user_is_told(box: Box) -> None:
@@ -342,13 +529,47 @@ def test_audit_and_ledger(box: Box) -> None:
     }  # fmt: skip
     out = box.run("audit", "--act", "keys.create", audit=[entry])
     assert box.engine.asked == [("audit", (), {"act": "keys.create", "limit": 100})]
-    assert "keys.create  0a1b" in out
+    assert "keys.create  0a1b     name=dash" in out
     assert box.json("audit", audit=[entry]) == [entry]
     loss = {"sensor_id": "s", "class": "forgotten", "count": 5, "updated_at": "2026"}
     assert box.run("ledger", ledger=[loss]).splitlines()[1].split() == [
         "s", "forgotten", "5", "2026",
     ]  # fmt: skip
     assert "Nothing" in box.run("ledger", ledger=[])
+
+
+def test_the_audit_tells_what_is_set_in_words_and_dates_within_the_width(box: Box) -> None:
+    detail = {
+        "name": "dash", "scopes": ["read", "ingest"], "sensors": "", "rate": None, "user_id": USER,
+        "expires_us": 1_780_000_000_123_456, "up_to_id": 1234567, "amount": -1500,
+    }  # fmt: skip
+    entry = {
+        "id": 1, "created_at": "2026-01-17T00:00:00.123456Z", "actor": "key:0a1b2c3d4e5f",
+        "address": "192.168.1.20", "act": "billing.add_credits", "subject": USER, "detail": detail,
+    }  # fmt: skip
+    out = box.run("audit", audit=[entry])
+    assert all(len(line) <= 100 for line in out.splitlines())
+    assert "2026-01-17T00:00:00Z  key:0a1b2c3d4e5f  billing.add_credits" in out
+    told = " ".join(out.split())
+    assert (
+        f"name=dash, scopes=read, ingest, user_id={USER}, expires=2026-05-28T20:26:40Z, "
+        "up_to_id=1234567, amount=-1,500, from=192.168.1.20"
+    ) in told
+
+
+def test_an_act_that_nobody_knows_is_told_with_those_that_are_known(box: Box) -> None:
+    box.run("audit", "--act", "keys.make", code=2, audit=[])
+    assert "no act of the kind 'keys.make'; kinds are billing.add_credits" in box.error
+    assert box.run("audit", "--act", "keys.create", audit=[]) == "No keys.create was done yet.\n"
+
+
+def test_every_act_that_is_recorded_is_a_kind_to_ask_for() -> None:
+    written = set()
+    for file in [*(PACKAGE / "service").rglob("*.py"), *(PACKAGE / "storage").rglob("*.py")]:
+        text = file.read_text(encoding="utf-8")
+        if "audit.record(" in text or "act=" in text:
+            written |= set(re.findall(rf'"((?:{KINDS})\.[a-z_]+)"', text))
+    assert written == set(records.ACTS)
 
 
 # --- which server ---

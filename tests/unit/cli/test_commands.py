@@ -1,14 +1,16 @@
 """Commands: exit codes, words on the right stream, files read with care."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from ocean_core.cli.hints import hint_of
 from ocean_core.cli.main import main
 from ocean_core.cli.replay import read_rows, series_digest
 from ocean_core.cli.status import status_lines
-from ocean_core.model.errors import CommandError
+from ocean_core.model.errors import CommandError, OceanError, all_error_classes
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -26,6 +28,53 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "serve" in out
     assert "_analytics" not in out
+
+
+def test_help_is_what_dash_dash_help_says(capsys: pytest.CaptureFixture[str]) -> None:
+    told = run(capsys, "--help")
+    assert "http://127.0.0.1:8030/" in told[1]
+    assert "Metadata, profiles" in told[1]
+    assert run(capsys, "help") == told
+    assert run(capsys, "help", "keys", "create") == run(capsys, "keys", "create", "--help")
+    code, _, err = run(capsys, "help", "keys", "make")
+    assert code == 2
+    assert "No such command 'keys make'" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",), ("replay",), ("audit",), ("ledger",), ("keys", "create"), ("keys", "list"),
+        ("sensors", "list"), ("sensors", "set"), ("users", "create"), ("users", "credits"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_a_command_is_about_stands_before_how_to_reach_a_server(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    out = run(capsys, *command, "--help")[1]
+    options = [line.split()[0] for line in out.splitlines() if line.startswith("  --")]
+    assert options[-5:] == ["--url", "--data-dir", "--config", "--key-file", "--cacert"]
+    assert "--json" in options
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("keys", "create"), ("sensors", "set"), ("users", "create"), ("tls", "self-signed")],
+    ids=" ".join,
+)
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    out = run(capsys, *command, "--help")[1]
+    assert f"\n  Examples:\n    ocean {' '.join(command)}" in out
+
+
+@pytest.mark.parametrize("cls", all_error_classes(), ids=lambda cls: cls.code)
+def test_no_hint_of_the_command_line_speaks_of_requests(cls: type[OceanError]) -> None:
+    never_here = {"OC-2004", "OC-2006", "OC-5003", "OC-8006"}
+    hint = hint_of(cls("what happened"))
+    if cls.code not in never_here:
+        assert not re.search(r"\b(GET|POST|PATCH|Retry-After|Authorization)\b", hint), hint
+    assert hint_of(cls("what happened", hint="for this case")) == "for this case"
 
 
 def test_wrong_usage_is_2_and_wrong_configuration_78(
@@ -53,6 +102,59 @@ def test_config_show_tells_values_and_origin(
         "value": 9000,
         "origin": "environment variable OCEAN_SERVER__PORT",
     }
+
+
+def test_config_commands_take_the_data_directory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCEAN_NETWORK__HOST", "0.0.0.0")
+    here = ("--data-dir", str(tmp_path))
+    assert run(capsys, "config", "check", *here)[0] == 78
+    assert run(capsys, "tls", "self-signed", *here)[0] == 0
+    code, out, _ = run(capsys, "config", "check", *here)
+    assert (code, out) == (
+        0,
+        "The configuration is valid; 2 settings differ from their default.\n",
+    )
+    assert f'dir = "{tmp_path}"' in run(capsys, "config", "show", *here)[1]
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("serve", "--port", "0")], ids=" ".join)
+def test_a_wrong_address_is_told_with_where_it_came_from(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    here = ("--data-dir", str(tmp_path / "data"))
+    monkeypatch.setenv("OCEAN_NETWORK__HOST", "gateway")
+    assert (
+        "network.host comes from environment variable OCEAN_NETWORK__HOST"
+        in run(capsys, *command, *here)[2]
+    )
+    monkeypatch.delenv("OCEAN_NETWORK__HOST")
+    file = tmp_path / "ocean.toml"
+    file.write_text('[network]\nhost = "gateway"\n', encoding="utf-8")
+    err = run(capsys, *command, *here, "--config", str(file))[2]
+    assert f"network.host comes from {file}, line 2" in err
+    assert not (tmp_path / "data").exists()
+
+
+def test_variables_that_mean_nothing_are_named_by_the_check(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ("--data-dir", str(tmp_path))
+    for name in ("OCEAN_KEY", "OCEAN_URL", "OCEAN_FAULT", "OCEAN_SERVER__PORT"):
+        monkeypatch.setenv(name, "8031")
+    code, _, err = run(capsys, "config", "check", *here)
+    assert (code, err) == (0, "")
+    monkeypatch.setenv("OCEAN_PORT", "8031")
+    monkeypatch.setenv("OCEAN_KYE", "x")
+    code, _, err = run(capsys, "config", "check", *here)
+    assert code == 0
+    assert "OCEAN_PORT is no setting" in err
+    assert "did you mean OCEAN_SERVER__PORT or OCEAN_NETWORK__PORT?" in err
+    assert "did you mean OCEAN_KEY?" in err
 
 
 def test_without_a_server_a_command_says_how_to_start_one(
@@ -131,7 +233,10 @@ def test_status_begins_with_the_verdict_and_the_cause() -> None:
         "data_dir": "/d",
         "previous_stop": "unclean",
     }
-    lines = status_lines(status)
+    assert not any("listens" in line for line in status_lines(status))
+    lines = status_lines(status, ["http://127.0.0.1:8030", "https://127.0.0.1:8443"])
+    assert lines[3] == "  listens    http://127.0.0.1:8030, https://127.0.0.1:8443"
+    assert any("3 users, 2 sessions, 1 key" in line for line in lines)
     assert lines[0] == "DEGRADED  Ocean Core 2.0.0, up 1 d 1 h"
     assert lines[1:3] == ["  ! disk.low: 9 MiB free", "    Free space."]
     assert any("rebuilding 40.5 %" in line for line in lines)

@@ -13,7 +13,7 @@ import pytest
 
 from ocean_core.cli.engine import opened
 from ocean_core.cli.options import ConnectionOptions
-from ocean_core.model.errors import CommandError, NotRunningError
+from ocean_core.model.errors import CommandError, NotRunningError, UnauthenticatedError
 from ocean_core.obs.clock import SystemClock
 from ocean_core.runtime.lock import InstanceLock, RunInfo
 from ocean_core.runtime.tls import TlsFiles, server_context
@@ -119,8 +119,9 @@ def test_what_is_no_key_is_not_sent(tmp_path: Path, text: str) -> None:
     with pytest.raises(CommandError, match="holds no key") as caught:
         sent(url="http://127.0.0.1:9", key_file=key_file(tmp_path, text))
     assert not text.strip() or text.strip() not in caught.value.detail
-    with pytest.raises(CommandError, match="No such file"):
+    with pytest.raises(CommandError, match="No such file") as caught:
         sent(url="http://127.0.0.1:9", key_file=tmp_path / "none")
+    assert "ocean keys create" in caught.value.hint
 
 
 def test_careless_use_of_keys_is_warned_of(
@@ -171,9 +172,51 @@ def test_the_own_server_is_known_by_its_certificate_not_by_its_names(
             sent(data_dir=str(tmp_path))
 
 
-def test_speaking_tls_to_a_plain_port_is_no_answer() -> None:
-    with echoing() as url, pytest.raises(NotRunningError):
-        sent(url=url.replace("http:", "https:"))
+def test_speaking_tls_to_a_plain_port_is_told() -> None:
+    with echoing() as url:
+        with pytest.raises(CommandError, match="this port speaks plain HTTP") as caught:
+            sent(url=url.replace("http:", "https:"))
+        assert f"Use {url}, or" in caught.value.hint
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """Serve a refusal of every key; yields the address."""
+    body = json.dumps({"detail": "no", "code": "OC-6005", "hint": UnauthenticatedError.hint})
+
+    class Refusing(_Echo):
+        def do_GET(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    with _Server(("127.0.0.1", 0), Refusing) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        serving.join(10)
+
+
+def test_a_refused_key_is_told_by_where_it_came_from(
+    tmp_path: Path, lock: InstanceLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hint(**options: Any) -> str:
+        with pytest.raises(UnauthenticatedError) as caught:
+            sent(**options)
+        return str(caught.value.hint)
+
+    with refusing() as url:
+        publish(lock, url)
+        assert "--key-file FILE or the variable OCEAN_KEY" in hint(url=url)
+        file = key_file(tmp_path)
+        assert f"key in {file} is not valid there" in hint(url=url, key_file=file)
+        monkeypatch.setenv("OCEAN_KEY", "ocean_env")
+        assert "OCEAN_KEY is not valid there" in hint(url=url)
+        assert hint(data_dir=str(tmp_path)) == (
+            "The key in OCEAN_KEY is not valid here; unset it to use the owner's."
+        )
 
 
 def test_a_question_that_needs_a_server_starts_none(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ocean_core.cli.tables import print_table, record_lines, shown, table_lines
+from ocean_core.cli.tables import counted, moment, print_table, record_lines, shown, table_lines
 
 ROWS = [("u" * 36, "ada", "ada.lovelace@analytical-engines.example"), ("id", "b" * 60, "x@y")]
 
@@ -41,6 +41,13 @@ def test_an_empty_list_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 )  # fmt: skip
 def test_values_as_people_read_them(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+def test_moments_are_to_the_second_and_one_is_no_plural() -> None:
+    assert moment("2026-01-17T00:00:00.123456Z") == "2026-01-17T00:00:00Z"
+    assert moment("2026-01-17T00:00:00Z") == "2026-01-17T00:00:00Z"
+    assert moment(None) is None
+    assert [counted(number, "key") for number in (0, 1, 1200)] == ["0 keys", "1 key", "1,200 keys"]
 
 
 def test_a_record_is_one_line_per_field() -> None:

@@ -25,6 +25,7 @@ from ocean_core.model.errors import (
     FieldProblem,
     InvalidReadingError,
     SeriesQuotaError,
+    UnknownUserError,
 )
 
 HERE = Target("http://127.0.0.1:1")
@@ -167,6 +168,10 @@ REQUESTS: list[tuple[Use, str, Any, bool]] = [
     (lambda e: e.forget_sensor("s"), "POST /sensors/s/forget", {"confirm": "s"}, False),
     (lambda e: e.ledger(), "GET /ledger?limit=1000", None, True),
     (
+        lambda e: e.create_key("n", "read"),
+        "POST /keys", {"name": "n", "scopes": ["read"]}, False,
+    ),
+    (
         lambda e: e.create_key("n", {"read"}, rate=5, expires="90d", sensors="p-*", user_id="u"),
         "POST /keys",
         {"name": "n", "scopes": ["read"], "sensors": "p-*", "rate": 5, "expires": "90d",
@@ -220,6 +225,40 @@ def test_the_old_order_of_arguments_is_refused_and_not_misread() -> None:
     with pytest.raises(TypeError):
         engine.create_user("some-id", "ada", "ada@x.example")  # type: ignore[call-arg]
     assert recorder.calls == []
+
+
+NEEDS_ID: list[Use] = [
+    lambda e: e.get_user("ada"),
+    lambda e: e.update_user("ada", email="a@x"),
+    lambda e: e.disable_user("ada"),
+    lambda e: e.get_billing("ada"),
+    lambda e: e.add_credits("ada", 5),
+    lambda e: e.billing_ledger("ada"),
+]
+
+
+@pytest.mark.parametrize("use", NEEDS_ID, ids=range(len(NEEDS_ID)))
+def test_a_name_where_an_id_is_wanted_is_told(use: Use) -> None:
+    engine, _ = engine_with(UnknownUserError("there is no user 'ada'"))
+    with pytest.raises(UnknownUserError) as caught:
+        use(engine)
+    assert caught.value.hint == "'ada' is no id: list_users() shows ids and names of users."
+
+
+def test_an_unknown_id_keeps_its_hint() -> None:
+    engine, _ = engine_with(UnknownUserError("there is no such user"))
+    with pytest.raises(UnknownUserError) as caught:
+        engine.get_user("b0cc5d44-8039-43fa-b9d4-090d50e5f756")
+    assert caught.value.hint == UnknownUserError.hint
+
+
+def test_an_engine_shows_where_it_is_and_starts_nothing_for_that(tmp_path: Path) -> None:
+    assert repr(get_data_engine("http://gateway.example:8030")) == (
+        "<DataEngine http://gateway.example:8030>"
+    )
+    engine = get_data_engine(data_dir=tmp_path / "data")
+    assert repr(engine) == f"<DataEngine not connected, data directory {tmp_path / 'data'}>"
+    assert not (tmp_path / "data").exists()
 
 
 def test_lists_go_on_until_the_end_or_the_limit() -> None:

@@ -1,5 +1,6 @@
 """Rules about names in the mover: when they are followed, and what becomes of it if that fails."""
 
+import dataclasses
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ocean_core.model.naming import NameRule, Names
 from ocean_core.obs.clock import ManualClock
 from ocean_core.obs.log import EventLog
 from ocean_core.pipeline import renaming
+from ocean_core.pipeline import rules as rules_module
 from ocean_core.pipeline.live_window import LiveWindow
 from ocean_core.pipeline.mover import Mover, MoverCallbacks
 from ocean_core.pipeline.rules import NO_WORD, RuleKeeper
@@ -369,6 +371,43 @@ def test_too_little_memory_for_a_rule_leads_to_a_rebuild(
     again.move()
     assert again.ids("b") == [1, 2, 3]
     again.store.close()
+
+
+@pytest.mark.parametrize("error", [duckdb.OutOfMemoryException("too much"), ValueError("what?")])
+def test_what_fails_after_the_commit_ends_the_mover_and_not_the_file(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Memory still holds what was forgotten: it must not go on answering from it."""
+    rig.source.add_rows(rows("a", 3))
+    rig.source.add_rows(rows("b", 3))
+    rig.move()
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(rules_module, "load_warmth", fail)
+    told = run_to_its_end(rig, [forget(1, "a", 2)])
+    assert "in the file only" in told
+    assert str(error) in told
+    monkeypatch.undo()
+    again = rig.again()
+    assert again.opened.rebuild_reason is None
+    assert again.ids("a") == [3]
+    assert again.window.catalog["a"]["value"].totals.n == 1
+    again.store.close()
+
+
+def test_rules_that_are_gone_are_told(rig: Rig) -> None:
+    rig.source.add_rows(rows("a", 3))
+    rig.move()
+    rig.follow(forget(1, "a", 2), rename(2, "x", "y"), rename(3, "p", "q"))
+    lost: list[str] = []
+    rig.mover._callbacks = dataclasses.replace(rig.mover._callbacks, on_rules_lost=lost.append)
+    stream = io.StringIO()
+    rig.mover._rules._log = EventLog(rig.clock, stream=stream)
+    run_to_its_end(rig, [rename(3, "p", "q")])
+    assert lost == ["'a' forgotten up to id 2, 'x' renamed to 'y'"]
+    assert "analytics.rules_lost" in stream.getvalue()
 
 
 def test_a_commit_without_an_answer_ends_the_mover(

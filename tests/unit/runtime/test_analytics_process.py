@@ -19,6 +19,7 @@ from ocean_core.pipeline.mover import Mover
 from ocean_core.pipeline.rules import NO_WORD
 from ocean_core.runtime import analytics_process
 from ocean_core.runtime.analytics_process import (
+    EXIT_CRASHED,
     EXIT_DAMAGED,
     EXIT_UNOPENED,
     AnalyticsProcess,
@@ -32,6 +33,7 @@ from ocean_core.service.messages import (
     Report,
     Rules,
     RulesApplied,
+    RulesLost,
     SeriesKnown,
     Stop,
 )
@@ -48,6 +50,7 @@ class Parent:
     def __init__(self, rules: list[NameRule] | None = []) -> None:  # noqa: B006 - not changed
         self.rules = rules
         self.heard: list[Message] = []
+        self.code = 0
         self._news = asyncio.Event()
 
     async def serve(self, folder: Path, scenario: Callable[["Parent"], Any]) -> int:
@@ -166,6 +169,24 @@ def test_rules_hold_before_anything_is_moved(folder: Path) -> None:
         assert b'"count":4' in answer.body
         assert ("sensor-1-0", "value") not in parent.names()
     assert told == [RulesApplied(2, {2: 4})] * 2
+
+
+def test_rules_that_are_gone_are_told_and_lead_to_a_rebuild(folder: Path) -> None:
+    async def whole(rules: list[NameRule], scenario: Callable[[Parent], Any]) -> Parent:
+        parent = Parent(rules)
+        parent.code = await parent.serve(folder, scenario)
+        return parent
+
+    async def told(parent: Parent) -> None:
+        await parent.until(lambda: any(isinstance(m, RulesLost) for m in parent.heard))
+
+    asyncio.run(whole([forget(1, "sensor-1-0", 40)], moved))
+    parent = asyncio.run(whole([], told))
+    assert parent.code == EXIT_CRASHED
+    assert RulesLost("'sensor-1-0' forgotten up to id 40") in parent.heard
+    parent = asyncio.run(whole([], moved))
+    assert ("sensor-1-0", "value") in parent.names()
+    assert "other rules" in next(m for m in parent.heard if isinstance(m, Hello)).rebuild_reason
 
 
 def test_without_rules_it_begins_after_a_while_and_says_so(

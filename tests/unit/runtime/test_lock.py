@@ -1,5 +1,6 @@
 """One appliance per data directory, and the marker of an unclean stop."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -16,13 +17,32 @@ def test_a_second_instance_is_told_who_holds_the_directory(tmp_path: Path) -> No
     assert first.acquire()
     first.publish(INFO)
     with pytest.raises(AlreadyRunningError) as caught:
-        InstanceLock(tmp_path).acquire()
+        InstanceLock(tmp_path, lambda _: None).acquire()
     assert str(os.getpid()) in caught.value.detail
     assert INFO.url in caught.value.detail
     first.release(clean=True)
     again = InstanceLock(tmp_path)
     assert again.acquire()
     again.release(clean=True)
+
+
+def test_somebody_who_only_looks_is_waited_for(tmp_path: Path) -> None:
+    looker = os.open(tmp_path / "lock", os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            os.close(looker)
+
+    lock = InstanceLock(tmp_path, pause)
+    assert lock.acquire()
+    assert len(pauses) == 2
+    with pytest.raises(AlreadyRunningError):
+        InstanceLock(tmp_path, pause).acquire()
+    assert sum(pauses[2:]) == pytest.approx(0.2)
+    lock.release(clean=True)
 
 
 def test_only_a_clean_stop_removes_the_marker(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import pytest
 from ocean_core.buffer.port import Acknowledged, GroupState, StoredRow
 from ocean_core.model.access import LOCAL, Origin
 from ocean_core.model.errors import StoreUnavailableError, UnknownRecordError
+from ocean_core.model.naming import NO_RULES, Names
 from ocean_core.obs.clock import ManualClock
 from ocean_core.service.groups import GroupService
 from ocean_core.storage.operational.store import OperationalStore
+from support.renaming import forget, rename
 
 MOMENT_US = 1_700_000_000_250_000
 ORIGIN = Origin(LOCAL, "127.0.0.1")
@@ -27,12 +29,14 @@ class FakeGroups:
     rows: list[StoredRow] = field(default_factory=list)
     states: list[GroupState] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    marked: set[int] = field(default_factory=set)
 
     async def acknowledge(self, group: str, ids: Sequence[int]) -> Acknowledged:
+        self.marked |= set(ids)
         return Acknowledged(len(set(ids)), len(group))
 
     async def read_unacknowledged(self, group: str, limit: int) -> list[StoredRow]:
-        return self.rows[:limit]
+        return [row for row in self.rows if row.id not in self.marked][:limit]
 
     def groups(self) -> list[GroupState]:
         return self.states
@@ -54,9 +58,14 @@ class FakeStore:
         self.written.append(cast("Any", command).keywords)
 
 
-def service_of(groups: FakeGroups, store: FakeStore | None = None) -> GroupService:
+def service_of(
+    groups: FakeGroups, store: FakeStore | None = None, names: Names = NO_RULES
+) -> GroupService:
     return GroupService(
-        groups, cast("OperationalStore", store or FakeStore()), ManualClock(MOMENT_US)
+        groups,
+        cast("OperationalStore", store or FakeStore()),
+        ManualClock(MOMENT_US),
+        lambda: names,
     )
 
 
@@ -167,3 +176,18 @@ def test_what_cannot_be_audited_is_not_done() -> None:
     with pytest.raises(StoreUnavailableError):
         asyncio.run(service_of(groups, FakeStore(fails=True)).forget("api", ORIGIN))
     assert groups.forgotten == []
+
+
+def test_a_renamed_sensor_has_its_name_of_today() -> None:
+    names = Names([rename(1, "press-01", "press-1a")])
+    body = asyncio.run(service_of(FakeGroups([reading(1.5)]), names=names).unprocessed("api", 5))
+    assert json.loads(body)["data"][0]["sensor_id"] == "press-1a"
+
+
+def test_what_was_forgotten_is_not_handed_out_and_hides_nothing() -> None:
+    rows = [reading(float(id_), id_) for id_ in range(1, 12)]
+    groups = FakeGroups(rows)
+    names = Names([forget(1, "press-01", 10)])
+    body = asyncio.run(service_of(groups, names=names).unprocessed("api", 3))
+    assert [row["id"] for row in json.loads(body)["data"]] == [11]
+    assert groups.marked == set(range(1, 11))

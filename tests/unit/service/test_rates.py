@@ -3,7 +3,7 @@
 import pytest
 
 from ocean_core.obs.clock import ManualClock
-from ocean_core.service.rates import FairShare, RateBook
+from ocean_core.service.rates import FairShare, RateBook, network_of
 
 
 def test_a_bucket_lets_its_rate_through_and_says_when_to_come_again() -> None:
@@ -81,3 +81,25 @@ def test_what_is_given_back_can_be_had_again() -> None:
     share.release("a", 100)
     assert share.held == 0
     assert share.reserve("b", 100)
+
+
+def test_a_bucket_may_hold_more_than_two_seconds() -> None:
+    book = RateBook(ManualClock(), 3)
+    assert [book.take("a", 1, burst_s=60) for _ in range(60)] == [0] * 60
+    assert book.take("a", 1, burst_s=60) > 0
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.9", "10.0.0.9"),
+        ("::ffff:10.0.0.9", "10.0.0.9"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::1"),
+        ("", ""),
+        ("testclient", "testclient"),
+    ],
+)
+def test_an_ipv6_network_is_one_sender(address: str, network: str) -> None:
+    assert network_of(address) == network

@@ -11,7 +11,7 @@ from ocean_core.model.errors import AnalyticsUnavailableError
 from ocean_core.model.naming import NameRule
 from ocean_core.service.analytics_link import AnalyticsLink, LinkHandlers
 from ocean_core.service.channel import Channel
-from ocean_core.service.messages import Head, Hello, Message, Rules, RulesApplied
+from ocean_core.service.messages import Head, Hello, Message, Rules, RulesApplied, RulesLost
 from support.renaming import forget, rename
 
 RULES = [rename(1, "a", "b"), forget(4, "b", 7)]
@@ -23,6 +23,7 @@ class Rig:
     def __init__(self, rules: list[NameRule] | None) -> None:
         self.heard: list[Message] = []
         self.counts: list[dict[int, int]] = []
+        self.told_lost: list[str] = []
         self._news = asyncio.Event()
         self.link = AnalyticsLink(
             lambda: 42,
@@ -36,6 +37,7 @@ class Rig:
                 watermark_ahead=lambda _first, _last: None,
                 closed=self._news.set,
                 rules_applied=self.count,
+                rules_lost=self.lost,
             ),
             rules=rules,
         )
@@ -46,6 +48,10 @@ class Rig:
 
     def count(self, counts: dict[int, int]) -> None:
         self.counts.append(counts)
+        self._news.set()
+
+    def lost(self, told: str) -> None:
+        self.told_lost.append(told)
         self._news.set()
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -117,6 +123,16 @@ def test_a_sync_ends_when_the_last_rule_shows() -> None:
         await rig.hang_up()
 
     run([], scenario)
+
+
+def test_rules_that_analytics_miss_are_told() -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.connect()
+        rig.other.send(RulesLost("'a' forgotten up to id 7"))
+        await rig.until(lambda: rig.told_lost == ["'a' forgotten up to id 7"])
+        await rig.hang_up()
+
+    run(RULES, scenario)
 
 
 def test_a_sync_without_analytics_fails_but_the_rules_are_kept() -> None:

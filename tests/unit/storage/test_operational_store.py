@@ -31,7 +31,9 @@ from ocean_core.storage.operational import (
     opening,
     request_answers,
     schema,
+    writer,
 )
+from ocean_core.storage.operational.opened import OpenedFile
 from support.forgetful_vfs import Disk
 from support.operational_kit import (
     NAME,
@@ -432,14 +434,128 @@ async def test_reads_go_on_while_nothing_can_be_written(tmp_path: Path) -> None:
     assert states.told[-1][0]
 
 
+def is_other(store: OperationalStore, failure: object) -> bool:
+    return store.failure is not failure
+
+
+@pytest.mark.parametrize("suffixes", [("",), ("", "-wal"), ("", "-wal", "-shm")])
 @in_loop
-async def test_a_file_taken_away_is_noticed(tmp_path: Path) -> None:
-    async with opened(settings_for(tmp_path)) as store:
+async def test_a_file_taken_away_is_missed_until_it_is_put_back(
+    tmp_path: Path, suffixes: tuple[str, ...]
+) -> None:
+    """An empty one in its place would not be what memory describes."""
+    settings = settings_for(tmp_path)
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    async with opened(settings) as store:
         await store.write(put("a"))
-        (tmp_path / NAME).unlink()
+        for suffix in suffixes:
+            (tmp_path / (NAME + suffix)).rename(aside / (NAME + suffix))
         with pytest.raises(StoreIOError):
             await store.write(put("b"))
+        for _ in range(3):
+            before = store.failure
+            store.retry_now()
+            await until(partial(is_other, store, before))
+        assert not store.is_ready
+        with pytest.raises(StoreIOError, match="removed while in use; put it back, or restart"):
+            await store.write(put("b"))
+        assert not (tmp_path / NAME).exists()
+        for suffix in suffixes:
+            (aside / (NAME + suffix)).rename(tmp_path / (NAME + suffix))
+        store.retry_now()
         await until(lambda: store.is_ready)
+        assert await store.read(keys) == ["a"]
+        assert await store.former_id() == ""
+
+
+@in_loop
+async def test_another_store_in_its_place_is_not_taken_while_in_use(tmp_path: Path) -> None:
+    for place in ("mine", "other"):
+        (tmp_path / place).mkdir()
+    async with opened(settings_for(tmp_path / "other", seed=9)) as other:
+        await other.write(put("other"))
+    async with opened(settings_for(tmp_path / "mine")) as store:
+        await store.write(put("a"))
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / "mine" / (NAME + suffix)).unlink()
+        (tmp_path / "other" / NAME).replace(tmp_path / "mine" / NAME)
+        with pytest.raises(StoreIOError):
+            await store.write(put("b"))
+        await until(lambda: "replaced by another store" in str(store.failure))
+        assert not store.is_ready
+
+
+@in_loop
+async def test_a_store_that_was_lost_while_stopped_is_told(tmp_path: Path) -> None:
+    witness = tmp_path / "accounts.id"
+    async with opened(settings_for(tmp_path)) as store:
+        first = store.store_id
+        assert await store.former_id() == ""
+    assert witness.read_text() == first + "\n"
+    kept = (tmp_path / NAME).rename(tmp_path / "backup")
+    for _ in range(2):
+        async with opened(settings_for(tmp_path, seed=9)) as store:
+            assert store.is_ready
+            assert await store.former_id() == first
+    # Restored: all is well. Accepted: it is the one from now on.
+    empty = (tmp_path / NAME).rename(tmp_path / "empty")
+    kept.rename(tmp_path / NAME)
+    async with opened(settings_for(tmp_path)) as store:
+        assert await store.former_id() == ""
+    empty.rename(tmp_path / NAME)
+    async with opened(settings_for(tmp_path)) as store:
+        assert await store.former_id() == first
+        witness.unlink()
+        assert await store.former_id() == ""
+        assert witness.read_text() == store.store_id + "\n" != first + "\n"
+
+
+@in_loop
+async def test_a_salvaged_store_is_the_same_store(tmp_path: Path) -> None:
+    async with opened(settings_for(tmp_path)) as store:
+        first = store.store_id
+    (tmp_path / NAME).write_bytes(b"nothing of ours" * 1000)
+    async with opened(settings_for(tmp_path, seed=9)) as store:
+        assert store.salvage_report is not None
+        assert store.store_id == first
+        assert await store.former_id() == ""
+
+
+@in_loop
+async def test_a_witness_that_says_nothing_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "accounts.id").write_bytes(b"\xff\x00")
+    async with opened(settings_for(tmp_path)) as store:
+        assert (tmp_path / "accounts.id").read_text() == store.store_id + "\n"
+    (tmp_path / "accounts.id").unlink()
+    (tmp_path / "accounts.id.new").mkdir()
+    settings = settings_for(tmp_path)
+    async with opened(settings) as store:
+        assert store.is_ready, "the store is as good without it"
+        with pytest.raises(StoreIOError):
+            await store.former_id()
+    assert "accounts.id" in log_text(settings)
+
+
+@in_loop
+async def test_who_cannot_be_told_that_nothing_was_changed_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise apsw.IOError("trouble")
+
+    async with opened(settings_for(tmp_path)) as store:
+        await store.write(put("a"))
+        for broken in (False, True):
+            with monkeypatch.context() as patch:
+                patch.setattr(OpenedFile, "_require_in_place", fail)
+                if broken:
+                    patch.setattr(writer, "restore_wal", fail)
+                with pytest.raises(StoreIOError) as refused:
+                    await store.write(put("b"))
+            assert ("may have been made all the same" in refused.value.detail) is broken
+            await until(lambda: store.is_ready)
+            assert await store.read(keys) == ["a"], "the reopening cuts it off"
 
 
 @in_loop

@@ -20,11 +20,12 @@ from ocean_core.api.openapi import (
     operation,
     query_parameter,
 )
+from ocean_core.api.own import check_touch
 from ocean_core.api.services import AnyRequest, parse_flag, path_text, services_of
+from ocean_core.model import limits
 from ocean_core.model.access import Principal
 from ocean_core.model.errors import (
     FieldProblem,
-    ForbiddenError,
     MalformedBodyError,
     OceanError,
     QueryError,
@@ -111,9 +112,7 @@ def _check_sensors(asked: Request, principal: Principal, names: Names) -> None:
     assert not isinstance(asked, SensorsRequest | LatestAllRequest)
     given = asked.sensor_ids if isinstance(asked, CompareRequest) else (asked.sensor_id,)
     for sensor_id in given:
-        for name in (sensor_id, names.asked(sensor_id)):
-            if not principal.may_touch(name):
-                raise ForbiddenError(f"{principal.actor} may not touch the sensor {sensor_id!r}")
+        check_touch(principal, sensor_id, names.asked(sensor_id))
 
 
 class AnalyticsController(Controller):
@@ -166,7 +165,9 @@ class AnalyticsController(Controller):
     async def compare(self, request: AnyRequest) -> ASGIApp:
         """Return statistics per sensor, highest average first."""
         try:
-            async with json_body(request, services_of(request)) as body:
+            async with json_body(
+                request, services_of(request), limits.COMPARE_BODY_BYTES_MAX
+            ) as body:
                 fields = msgspec.json.decode(body, type=dict[str, Any])
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise MalformedBodyError(

@@ -21,6 +21,7 @@ from ocean_core.api.own import check_own
 from ocean_core.api.paging import page_limit, query_problem, query_texts, whole_number
 from ocean_core.api.record_schemas import READ_PROBLEMS, WRITE_PROBLEMS
 from ocean_core.api.services import AnyRequest, path_text, services_of
+from ocean_core.model import limits
 from ocean_core.model.errors import FieldProblem
 from ocean_core.service.accounts.billing_answers import Account, Credits, CreditsChange, Ledger
 from ocean_core.service.accounts.checks import refused
@@ -32,7 +33,7 @@ async def _change_of(request: AnyRequest) -> tuple[int, str]:
     """Return amount and note, from the body or, as in the original, from the address."""
     text = query_texts(request, "amount").get("amount")
     services = services_of(request)
-    async with json_body(request, services) as body:
+    async with json_body(request, services, limits.LOGIN_BODY_BYTES_MAX) as body:
         change = decode_body(body, CreditsChange) if body else CreditsChange()
     amount = change.amount
     if text is not None:

@@ -24,10 +24,10 @@ from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers, operation
 from ocean_core.api.paging import query_problem, query_texts, whole_number
 from ocean_core.api.services import AnyRequest, path_text, services_of
+from ocean_core.buffer.port import DEFAULT_GROUP
 from ocean_core.model import limits
 from ocean_core.model.errors import FieldProblem, ForbiddenError, InvalidInputError
 from ocean_core.service.groups import (
-    DEFAULT_GROUP,
     GroupForgotten,
     GroupList,
     MarkAnswer,
@@ -117,7 +117,7 @@ def _require_all_sensors(request: AnyRequest) -> None:
     principal = principal_of(request)
     if principal.sensors:
         raise ForbiddenError(
-            f"this is about all sensors; {principal.actor} is only for those like "
+            f"this is about all sensors; {principal.told} is only for those like "
             f"{principal.sensors!r}"
         )
 
@@ -157,18 +157,21 @@ class GroupsController(Controller):
     @post(
         "/mark-processed",
         status_code=200,
-        # Whoever may read may say what was read: it moves only the mark of a group.
+        # A program with a key that may read may say what it has read; a user's session may not
+        # take readings away from other programs.
         opt={"access": "read"},
         operation_class=operation(_GROUP, body=_MARK_BODY),
         responses=answers(MarkAnswer, 400, 401, 408, 413, 415, 422, 429, 503, 507),
         summary="Mark readings as processed by a group",
     )
     async def mark(self, request: AnyRequest) -> ASGIApp:
-        """Answer when the marks are durable. The scope read is enough: only the group notices."""
+        """Answer when the marks are durable. A key with the scope read is enough, no session."""
         _require_all_sensors(request)
+        if principal_of(request).kind == "session":
+            raise ForbiddenError("marks are for programs: a session may look, a key is needed here")
         services = services_of(request)
         named = query_texts(request, "group").get("group")
-        async with json_body(request, services) as raw:
+        async with json_body(request, services, limits.MARK_BODY_BYTES_MAX) as raw:
             body: list[int] | MarkBody = decode_body(raw, _MARKS)
         ids = body.ids if isinstance(body, MarkBody) else body
         inside = body.group if isinstance(body, MarkBody) else None

@@ -23,7 +23,7 @@ async def _take(
     """Read the body, store it, answer; count what is refused, whatever the reason."""
     services = services_of(request)
     try:
-        async with json_body(request, services) as body:
+        async with json_body(request, services, services.server.body_bytes_max) as body:
             answer = await store(
                 body, request.headers.get("idempotency-key"), principal_of(request)
             )

@@ -44,7 +44,7 @@ async def _value_of(request: AnyRequest) -> MetadataValue:
         if "ttl_s" in texts:
             raise query_problem("ttl_s", texts["ttl_s"], "ttl_s in the address only beside value")
         async with json_body(request, services) as body:
-            return decode_body(body, MetadataValue)
+            return decode_body(body, MetadataValue, wrapper="value")
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         async with json_body(request, services) as body:
             if body:

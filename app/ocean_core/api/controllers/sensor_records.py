@@ -15,6 +15,7 @@ from ocean_core.api.answer import answer
 from ocean_core.api.body import json_body
 from ocean_core.api.input import decode_body
 from ocean_core.api.openapi import answers, operation
+from ocean_core.api.own import check_touch
 from ocean_core.api.paging import LIMIT, after_parameter, page_limit, query_problem, query_texts
 from ocean_core.api.record_schemas import (
     FORGET_OPERATION,
@@ -24,7 +25,6 @@ from ocean_core.api.record_schemas import (
     WRITE_PROBLEMS,
 )
 from ocean_core.api.services import AnyRequest, path_text, services_of
-from ocean_core.model.errors import ForbiddenError
 from ocean_core.service.accounts.sensors import (
     Ledger,
     SensorChange,
@@ -64,10 +64,9 @@ class SensorRecordsController(Controller):
     async def sensor(self, request: AnyRequest, sensor_id: FromPath[str]) -> ASGIApp:
         """Return what people wrote about a sensor and what it has sent; older names work too."""
         name = path_text(sensor_id)
-        principal = principal_of(request)
-        if not principal.may_touch(name):
-            raise ForbiddenError(f"{principal.actor} is for sensors like {principal.sensors!r}")
-        return answer(await services_of(request).sensors.show(name))
+        services = services_of(request)
+        check_touch(principal_of(request), name, services.link.names.asked(name))
+        return answer(await services.sensors.show(name))
 
     @patch(
         "/sensors/{sensor_id:str}",
@@ -131,7 +130,15 @@ class SensorRecordsController(Controller):
             raise query_problem("after", after, "the field next of the page before")
         loss_class, _, sensor_id = (after or "/").partition("/")
         sensors = services_of(request).sensors
-        page = await sensors.ledger((sensor_id, loss_class), page_limit(texts))
         may_touch = principal_of(request).may_touch
-        page.sensors = [loss for loss in page.sensors if may_touch(loss.sensor_id)]
+        # A page that has nothing for a limited key is passed over: its cursor names others' sensors.
+        while True:
+            page = await sensors.ledger((sensor_id, loss_class), page_limit(texts))
+            seen = [loss for loss in page.sensors if may_touch(loss.sensor_id)]
+            if seen or page.next is None:
+                break
+            loss_class, _, sensor_id = page.next.partition("/")
+        if len(seen) < len(page.sensors) and page.next is not None:
+            page.next = f"{seen[-1].loss_class}/{seen[-1].sensor_id}"
+        page.sensors = seen
         return answer(page)

@@ -26,6 +26,7 @@ from ocean_core.api.own import check_own
 from ocean_core.api.paging import page_limit, query_problem, query_texts
 from ocean_core.api.record_schemas import READ_PROBLEMS, WRITE_PROBLEMS
 from ocean_core.api.services import AnyRequest, path_text, services_of
+from ocean_core.model import limits
 from ocean_core.model.access import Scope
 from ocean_core.model.errors import FieldProblem, ForbiddenError, RequestError
 from ocean_core.service.accounts.checks import refused
@@ -51,7 +52,7 @@ class SessionToken(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def _token_in_body(request: AnyRequest) -> str | None:
-    async with json_body(request, services_of(request)) as body:
+    async with json_body(request, services_of(request), limits.LOGIN_BODY_BYTES_MAX) as body:
         return decode_body(body, SessionToken).token if body else None
 
 
@@ -92,7 +93,7 @@ class SessionsController(Controller):
         """Make a session for a user's password, or without one for an administrator."""
         services = services_of(request)
         query_texts(request)
-        async with json_body(request, services) as body:
+        async with json_body(request, services, limits.LOGIN_BODY_BYTES_MAX) as body:
             new = decode_body(body, NewSession)
         return answer(await services.sessions.create(new, origin_of(request)))
 
@@ -149,6 +150,8 @@ class SessionsController(Controller):
         texts = query_texts(request, "limit", "after", "user_id")
         principal = principal_of(request)
         user_id = texts.get("user_id")
+        if user_id == "":
+            raise query_problem("user_id", "", "the id of a user")
         if user_id is None and not principal.may(Scope.ADMIN):
             user_id = principal.user_id
             if user_id is None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import apsw
 
 from ocean_core.buffer.embedded.rows import SET_GROUP, SET_RANGE, group_row, range_row
-from ocean_core.buffer.port import Acknowledged, IdRange
+from ocean_core.buffer.port import DEFAULT_GROUP, Acknowledged, IdRange
 from ocean_core.buffer.ranges import GroupMarks, IdRanges
 from ocean_core.model.errors import (
     FieldProblem,
@@ -102,7 +102,9 @@ class GroupTable:
         return outcomes, changes
 
     def _require_room(self, name: str, changes: Changes) -> None:
-        if len(self.marks.keys() | changes.keys()) >= GROUPS_MAX:
+        # The group of those who name none always has room.
+        others = (self.marks.keys() | changes.keys()) - {DEFAULT_GROUP}
+        if name != DEFAULT_GROUP and len(others) >= GROUPS_MAX:
             raise RecordsFullError(
                 f"group {name!r} would be one more than the {GROUPS_MAX} groups that may exist",
                 hint="DELETE /api/ocean/telemetry/groups/{name} forgets a group.",

@@ -24,7 +24,6 @@ whole /64 network for IPv6, because one customer has all of it.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
 from typing import Final
@@ -34,6 +33,7 @@ import msgspec
 from ocean_core.model import limits
 from ocean_core.model.errors import LoginBackoffError
 from ocean_core.obs.clock import Clock
+from ocean_core.service.rates import network_of
 
 SHARED_FREE_FAILURES: Final = 100
 SHARED_BACKOFF_S_MAX: Final = 60
@@ -64,7 +64,7 @@ class LoginBackoff:
     def check(self, account: str, address: str) -> None:
         """Raise LoginBackoffError if this address has to wait with this account."""
         now = self._clock.monotonic()
-        network = _network(address)
+        network = network_of(address)
         keys = [("pair", account, network)]
         if (account, network) not in self._welcome:
             keys += [("account", account, ""), ("address", "", network)]
@@ -77,7 +77,7 @@ class LoginBackoff:
 
     def failed(self, account: str, address: str) -> None:
         """Count a failure."""
-        network = _network(address)
+        network = network_of(address)
         self._count(
             ("pair", account, network), limits.LOGIN_FREE_FAILURES, limits.LOGIN_BACKOFF_S_MAX
         )
@@ -88,7 +88,7 @@ class LoginBackoff:
 
     def succeeded(self, account: str, address: str) -> None:
         """Clear pair and account; from now on this address is welcome at this account."""
-        network = _network(address)
+        network = network_of(address)
         self._counts.pop(("pair", account, network), None)
         self._counts.pop(("account", account, ""), None)
         self._welcome[account, network] = None
@@ -107,15 +107,3 @@ class LoginBackoff:
         beyond = count.failures - free
         if beyond > 0:
             count.until = now + min(wait_s_max, 2 ** min(beyond - 1, _DOUBLINGS_MAX))
-
-
-def _network(address: str) -> str:
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(found)

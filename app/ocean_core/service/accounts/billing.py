@@ -194,7 +194,13 @@ class BillingService:
         return await uninterrupted(self._change(user_id, amount, note, origin, repeat))
 
     async def ledger(self, user_id: str, *, limit: int, after: int | None) -> Ledger:
-        """Return entries, newest first, older than entry ``after``. Raises UnknownUserError."""
+        """Return entries, newest first, older than entry ``after``. Raises UnknownUserError.
+
+        What was used until now is among them, unless the disk takes no writes.
+        """
+        if after is None:
+            with suppress(OceanError):
+                await self.settle()
         rows, more = await self._store.read(
             partial(billing.ledger, user_id=user_id, limit=limit, after=after)
         )

@@ -144,6 +144,11 @@ class KeyService:
             self._disabled.add(user_id)
         self._changed()
 
+    def any_active(self) -> bool:
+        """Whether there is a key that counts now."""
+        now_us = self._clock.now_us()
+        return any(not _has_passed(each.expires_us, now_us) for each in self._by_hash.values())
+
     def note_used(self, key_id: str) -> None:
         """Remember that a key was used just now, until ``flush``."""
         self._used[key_id] = self._clock.now_us()

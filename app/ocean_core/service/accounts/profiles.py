@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ocean_core.model import limits
+from ocean_core.model.access import Origin
 from ocean_core.model.errors import FieldProblem
 from ocean_core.obs.clock import Clock, iso_utc
 from ocean_core.protocol.readings.timestamps import TimestampError, timestamp_us
@@ -114,9 +115,12 @@ class ProfileService:
         )
         return ProfileList([_profile(row) for row in rows], rows[-1].profile_id if more else None)
 
-    async def delete(self, profile_id: str) -> ProfileDeleted:
+    async def delete(self, profile_id: str, origin: Origin) -> ProfileDeleted:
         """Delete a profile. Raises UnknownRecordError."""
-        await self._store.write(partial(profiles.delete, profile_id=profile_id))
+        now_us = self._clock.now_us()
+        await self._store.write(
+            partial(profiles.delete, profile_id=profile_id, now_us=now_us, origin=origin)
+        )
         return ProfileDeleted(profile_id, deleted=True)
 
 

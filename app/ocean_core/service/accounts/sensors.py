@@ -18,7 +18,12 @@ from msgspec import UNSET, UnsetType
 
 from ocean_core.model import limits
 from ocean_core.model.access import Origin
-from ocean_core.model.errors import FieldProblem, OceanError, UnknownSensorError
+from ocean_core.model.errors import (
+    FieldProblem,
+    OceanError,
+    StoreUnavailableError,
+    UnknownSensorError,
+)
 from ocean_core.model.naming import NO_RULES, NameRule, Names
 from ocean_core.obs.clock import Clock, iso_utc
 from ocean_core.protocol.readings.names import name_is_good
@@ -26,7 +31,7 @@ from ocean_core.service.accounts.checks import check_name, check_text, invalid, 
 from ocean_core.service.accounts.sensor_analytics import ANALYTICS_AWAY, SensorAnalytics
 from ocean_core.service.accounts.uninterrupted import uninterrupted
 from ocean_core.storage.operational import loss_ledger, name_rules, sensors
-from ocean_core.storage.operational.name_rules import name_taken
+from ocean_core.storage.operational.name_rules import Held, name_taken
 from ocean_core.storage.operational.sensors import SensorRow
 from ocean_core.storage.operational.store import OperationalStore
 
@@ -111,6 +116,7 @@ class SensorRecords:
         self._clock = clock
         self._analytics = analytics
         self._names = NO_RULES
+        self._epoch = ""
         self._is_loaded = False
         self._is_awaiting = False
         # One change of names at a time.
@@ -129,9 +135,21 @@ class SensorRecords:
         return self._names.asked(sensor_id)
 
     async def load(self) -> None:
-        """Take the stored rules into memory. Raises the errors of the store."""
+        """Take the stored rules into memory.
+
+        Raises the errors of the store, and StoreUnavailableError before the journal was open: what
+        is forgotten is told by its ids.
+        """
         async with self._lock:
             await self._load()
+
+    async def put_back(self) -> None:
+        """Store rules again that a salvage has lost. Raises the errors of the store."""
+        async with self._lock:
+            if self._names.rules:
+                await self._store.write(
+                    partial(name_rules.put_back, held=self._held(), now_us=self._clock.now_us())
+                )
 
     async def settle(self) -> None:
         """Count what was forgotten while analytics were away, once they are back. Now and then.
@@ -215,7 +233,11 @@ class SensorRecords:
 
     async def _load(self) -> None:
         if not self._is_loaded:
-            self._names = Names(await self._store.read(name_rules.every))
+            epoch = self._analytics.epoch
+            if not epoch:
+                raise StoreUnavailableError("the journal is not open yet", retry_after_s=1)
+            self._names = Names(await self._store.read(partial(name_rules.every, epoch=epoch)))
+            self._epoch = epoch
             self._is_awaiting = await self._store.read(loss_ledger.any_awaited)
             self._is_loaded = True
 
@@ -238,12 +260,13 @@ class SensorRecords:
             await self._load()
             name = self.current_name(sensor_id)
             await self._require_known(name)
-            if new_id != name and await self._analytics.describe(new_id) is not None:
+            if new_id != name and await self._analytics.describe(new_id, wait=True) is not None:
                 raise name_taken(name, new_id, "a sensor of this name has readings")
             rules = await self._store.write(
                 partial(
                     name_rules.rename,
                     sensor_id=name, new_id=new_id, now_us=self._clock.now_us(), origin=origin,
+                    held=self._held(),
                 )
             )  # fmt: skip
             self._names = Names(rules)
@@ -262,7 +285,7 @@ class SensorRecords:
                 partial(
                     name_rules.forget,
                     sensor_id=name, up_to_id=up_to_id,
-                    now_us=self._clock.now_us(), origin=origin,
+                    now_us=self._clock.now_us(), origin=origin, held=self._held(),
                 )
             )  # fmt: skip
             self._names = Names(rules)
@@ -271,11 +294,14 @@ class SensorRecords:
         forgotten = 0 if counts is None else counts.get(rule_id, 0)
         return SensorForgotten(name, forgotten, up_to_id, pending=counts is None)
 
+    def _held(self) -> Held:
+        return Held(self._epoch, self._names.rules)
+
     async def _require_known(self, name: str) -> None:
         if not name_is_good(name, limits.SENSOR_ID_BYTES_MAX):
             raise _unknown(name)
         row = await self._store.read(partial(sensors.get, sensor_id=name))
-        if row is None and await self._analytics.describe(name) is None:
+        if row is None and await self._analytics.describe(name, wait=True) is None:
             raise _unknown(name)
 
     async def _sync(self) -> dict[int, int] | None:

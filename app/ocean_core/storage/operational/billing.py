@@ -2,12 +2,14 @@
 
 The journal counts what it stores for each user, for ever, within its epoch. ``usage_mark`` and
 ``charged_mark`` say up to where those counts are settled: moved into ``usage`` and ``credits``.
+An account whose epoch is empty has not met a journal yet: its marks hold in the first that comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -26,6 +28,8 @@ DEDUCTION: Final = "deduction"
 USAGE: Final = "usage"
 JOURNAL: Final = "journal"
 """Who settles: the actor of entries of kind usage."""
+
+_PLAN_UNKNOWN: Final = "free"
 
 _COLUMNS: Final = (
     "user_id, id, plan, credits, usage, usage_epoch, usage_mark, charged_mark, created_us"
@@ -48,7 +52,11 @@ _LEDGER: Final = (
     "SELECT id, created_us, kind, amount, credits, note, actor FROM billing_ledger "
     "WHERE user_id = ? AND id < ? ORDER BY id DESC LIMIT ?"
 )
-_NO_ID: Final = 2**63 - 1
+_LOST: Final = """
+SELECT id, created_us FROM users WHERE id NOT IN (SELECT user_id FROM billing) ORDER BY id
+"""
+_ENTRIES: Final = "SELECT kind, amount, credits FROM billing_ledger WHERE user_id = ? ORDER BY id"
+_MOST: Final = 2**63 - 1
 
 
 class BillingRow(msgspec.Struct, frozen=True):
@@ -70,11 +78,11 @@ class BillingRow(msgspec.Struct, frozen=True):
         Another epoch is another journal, which began at 0. A count below the mark within the same
         epoch means that the journal has lost its end: what it counts from there on is new.
         """
-        return _since(self.usage_mark, stored, same=epoch == self.usage_epoch)
+        return _since(self.usage_mark, stored, same=self.usage_epoch in {"", epoch})
 
     def unsettled_charges(self, epoch: str, charged: int) -> int:
         """Return how many credits the journal has charged since they were last settled."""
-        return _since(self.charged_mark, charged, same=epoch == self.usage_epoch)
+        return _since(self.charged_mark, charged, same=self.usage_epoch in {"", epoch})
 
 
 class LedgerRow(msgspec.Struct, frozen=True):
@@ -122,7 +130,7 @@ class Balance(msgspec.Struct, frozen=True):
 
     def unsettled_charges(self, epoch: str, charged: int) -> int:
         """Return how many credits the journal has charged since they were last settled."""
-        return _since(self.charged_mark, charged, same=epoch == self.epoch)
+        return _since(self.charged_mark, charged, same=self.epoch in {"", epoch})
 
 
 def insert(db: apsw.Connection, row: BillingRow, actor: str) -> None:
@@ -223,9 +231,31 @@ def ledger(
     Raises UnknownUserError.
     """
     get(db, user_id)
-    start = _NO_ID if after is None else after
+    start = _MOST if after is None else after
     found = page_of(db, _LEDGER, (user_id, start), limit)
     return [LedgerRow(*row) for row in found.rows], found.more
+
+
+def renew_missing(db: apsw.Connection, random_bytes: Callable[[int], bytes]) -> int:
+    """Make anew the accounts that a salvage could not save; return how many.
+
+    Credits are those after the last entry of the ledger, and what its entries of kind usage took
+    is not taken again: it is marked as settled in the journal's epoch, which is not known here. If
+    some of it was taken in an earlier epoch, the user pays that much less in this one. Usage
+    begins with what the journal has counted.
+    """
+    lost: list[tuple[Any, ...]] = db.execute(_LOST).fetchall()
+    for user_id, created_us in lost:
+        taken = left = 0
+        for kind, amount, credits_left in db.execute(_ENTRIES, (user_id,)):
+            taken += max(0, -amount) if kind == USAGE else 0
+            left = max(0, credits_left)
+        row = BillingRow(
+            user_id, str(uuid.UUID(bytes=random_bytes(16), version=4)), _PLAN_UNKNOWN,
+            left, 0, "", 0, min(taken, _MOST), created_us,
+        )  # fmt: skip
+        db.execute(_INSERT, msgspec.structs.astuple(row))
+    return len(lost)
 
 
 def _since(mark: int, counted: int, *, same: bool) -> int:

@@ -30,10 +30,10 @@ class Delivery:
         """Tell each caller of a group its outcome: one call to the loop for all."""
         self._call(_settle_all, [future for _, future in group], outcomes)
 
-    def refuse(self, group: Sequence[Waiting], failure: OceanError) -> None:
-        """Tell each caller of a group that nothing was changed."""
+    def refuse(self, group: Sequence[Waiting], failure: OceanError, *, undone: bool = True) -> None:
+        """Tell each caller of a group that nothing was changed, or that this is not sure."""
         if group:
-            self.answer(group, [(None, told(failure)) for _ in group])
+            self.answer(group, [(None, told(failure, undone=undone)) for _ in group])
 
     def state(self, *, is_ready: bool, reason: str) -> None:
         """Tell whether changes are taken."""

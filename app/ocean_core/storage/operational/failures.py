@@ -65,11 +65,16 @@ def translate(error: Exception, db: apsw.Connection | None = None) -> OceanError
     return StoreUnavailableError(text, retry_after_s=RETRY_AFTER_S)
 
 
-def told(failure: OceanError | None) -> OceanError:
-    """Return what a caller is told while a failure lasts; a new object for each."""
-    if isinstance(failure, DiskFullError | StoreIOError):
-        return type(failure)(failure.detail, retry_after_s=RETRY_AFTER_S)
+def told(failure: OceanError | None, *, undone: bool = True) -> OceanError:
+    """Return what a caller is told while a failure lasts; a new object for each.
+
+    Unless what the caller asked for is sure to be ``undone``, it is told that, too.
+    """
     detail = failure.detail if failure is not None else "the operational store is not open"
+    if not undone:
+        detail += "; the change may have been made all the same"
+    if isinstance(failure, DiskFullError | StoreIOError):
+        return type(failure)(detail, retry_after_s=RETRY_AFTER_S)
     return StoreUnavailableError(detail, retry_after_s=RETRY_AFTER_S)
 
 

@@ -54,6 +54,11 @@ class StoreFiles:
         """A complete salvage that only has to take the place of the damaged file."""
         return self._named(".salvaged")
 
+    @property
+    def witness(self) -> Path:
+        """The id of the store, kept outside of it (``witness``)."""
+        return self.main.with_name("accounts.id")
+
     def damaged(self, stamp: str) -> Path:
         """Where a damaged store is kept."""
         return self._named(f".damaged-{stamp}")

@@ -11,7 +11,7 @@ frame before as the seed, which tells the damaged frame from the good ones behin
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -70,20 +70,22 @@ class WalImage:
     def hides_something(self) -> bool:
         """Whether a damaged frame hides a transaction that was synced, perhaps acknowledged.
 
-        A transaction begins only after the one before was synced. So what is not whole at the very
+        Only means something if each commit was synced: else a power cut leaves any of them. Then a
+        transaction begins only after the one before was synced. So what is not whole at the very
         end was cut off by a crash, and nobody was told of it; what has another one behind it was
         damaged later.
         """
         ends = self._ends()
         return bool(ends) and self._is_followed(ends[0])
 
-    def usable(self) -> list[Frame]:
+    def usable(self, *, each_synced: bool) -> list[Frame]:
         """Return what belongs to the newest state, in order: every intact frame of what was synced.
 
-        Of a last transaction that a crash perhaps cut off all is taken, or nothing.
+        Of a last transaction that a crash perhaps cut off all is taken, or nothing. Unless each
+        commit was synced, only what SQLite accepts is sure to be whole.
         """
         until = self.accepted
-        if self.hides_something:
+        if each_synced and self.hides_something:
             ends = self._ends()
             last = self.frames[ends[-2] + 1 : ends[-1] + 1] if len(ends) > 1 else []
             sure = self._is_followed(ends[-1]) or all(frame.intact for frame in last)
@@ -148,10 +150,9 @@ def _checksum(data: bytes, seed: _Sums, order: str) -> _Sums:
 class Image:
     """The newest image of each page that is worth anything."""
 
-    def __init__(self, main: apsw.VFSFile | None, wal: WalImage) -> None:
+    def __init__(self, main: apsw.VFSFile | None, frames: Sequence[Frame]) -> None:
         self._main = main
         self._in_main = main.xFileSize() // PAGE_BYTES if main is not None else 0
-        frames = wal.usable()
         self._newer = {frame.page_no: frame.page for frame in frames}
         sizes = [frame.pages for frame in frames if frame.pages]
         self.pages = sizes[-1] if sizes else self._in_main
@@ -172,14 +173,14 @@ class Image:
 
 
 @contextmanager
-def open_image(files: StoreFiles, vfs: str | None) -> Iterator[Image]:
+def open_image(files: StoreFiles, vfs: str | None, *, each_synced: bool) -> Iterator[Image]:
     """Look at the store below SQLite; no connection may be open. Raises apsw.Error."""
-    wal = read_wal(files, vfs)
+    frames = read_wal(files, vfs).usable(each_synced=each_synced)
     if not size_of(files.main):
-        yield Image(None, wal)
+        yield Image(None, frames)
         return
     with raw_file(files.main, vfs) as main:
-        yield Image(main, wal)
+        yield Image(main, frames)
 
 
 def read_wal(files: StoreFiles, vfs: str | None) -> WalImage:

@@ -58,12 +58,24 @@ def page(db: apsw.Connection, after: tuple[str, str], limit: int) -> tuple[list[
 
 def await_count(db: apsw.Connection, rule_id: int, sensor_id: str) -> None:
     """Note that a rule's readings are not counted yet."""
-    db.execute("INSERT INTO meta VALUES (?, ?)", (f"{_AWAITED}{rule_id}", sensor_id))
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"{_AWAITED}{rule_id}", sensor_id))
 
 
 def any_awaited(db: apsw.Connection) -> bool:
     """Whether readings of a rule are not counted yet."""
     return bool(_awaited(db))
+
+
+def is_awaited(key: str) -> bool:
+    """Whether a key of ``meta`` notes that a rule's readings are not counted yet."""
+    return key.startswith(_AWAITED) and key.removeprefix(_AWAITED).isdecimal()
+
+
+def drop_unknown(db: apsw.Connection) -> None:
+    """Wait no longer for rules that are not there (after a salvage)."""
+    known = {rule_id for (rule_id,) in db.execute("SELECT id FROM name_rules")}
+    for rule_id in _awaited(db).keys() - known:
+        db.execute("DELETE FROM meta WHERE key = ?", (f"{_AWAITED}{rule_id}",))
 
 
 def settle(

@@ -37,12 +37,13 @@ def open_file(
     check: bool,
     wal_frames: int | None = None,
     damaged: str | None = None,
+    store_id: str = "",
 ) -> OpenedFile:
     """Open, verify and if need be salvage the store.
 
     ``check`` reads the whole file first. ``wal_frames`` is how much of the WAL this process knows
     to be acknowledged, after a failure. ``damaged`` (a reason) asks for a salvage without a first
-    try. Raises StoreVersionError, DiskFullError, StoreIOError, StoreUnavailableError, or
+    try. ``store_id`` is the store's, if this process had it open before. Raises StoreVersionError, DiskFullError, StoreIOError, StoreUnavailableError, or
     StoreCorruptError if even the salvaged file cannot be used.
     """
     files = StoreFiles(settings.path)
@@ -53,7 +54,11 @@ def open_file(
             restore_wal(files.wal, settings.vfs, wal_frames)
         if damaged is None and not size_of(files.main) and size_of(files.wal):
             damaged = f"{files.main.name} is gone, its WAL is not"
-        if damaged is None and read_wal(files, settings.vfs).hides_something:
+        if (
+            damaged is None
+            and settings.each_synced
+            and read_wal(files, settings.vfs).hides_something
+        ):
             damaged = f"a damaged part of {files.wal.name} hides what stands behind it"
         if damaged is None:
             try:
@@ -61,7 +66,7 @@ def open_file(
             except StoreCorruptError as error:
                 damaged = error.detail
         settings.log.error("accounts.damaged", file=files.main.name, reason=damaged)
-        report = salvage(settings, files)
+        report = salvage(settings, files, store_id)
         settings.log.warning("accounts.salvaged", detail=report.detail)
         return _open_checked(settings, files, check=False, again=True)
     except (apsw.Error, OSError) as error:
@@ -89,7 +94,7 @@ def _open_checked(
         if again:
             store.probe()
         opened = store
-    except apsw.SQLError as error:
+    except (apsw.SQLError, UnicodeDecodeError) as error:
         # The statements are right, so the tables are not what they claim to be.
         raise StoreCorruptError(f"accounts: {error}") from error
     except (apsw.Error, OSError) as error:
@@ -115,7 +120,7 @@ def configure(db: apsw.Connection, settings: OperationalSettings) -> None:
     db.pragma("auto_vacuum", 2)
     if db.pragma("journal_mode", "WAL") != "wal":
         raise StoreCorruptError("the operational store cannot be switched to WAL")
-    db.pragma("synchronous", "FULL" if settings.durability == "fsync" else "NORMAL")
+    db.pragma("synchronous", "FULL" if settings.each_synced else "NORMAL")
     db.pragma("journal_size_limit", _WAL_KEPT_FACTOR * settings.tuning.wal_pages_max * PAGE_BYTES)
     db.pragma("cache_size", CACHE_PAGES)
     db.pragma("temp_store", "MEMORY")

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import apsw
 
 from ocean_core.model import limits
+from ocean_core.model.access import Origin
 from ocean_core.model.errors import RecordsFullError, UnknownRecordError
+from ocean_core.storage.operational import audit
 from ocean_core.storage.operational.pages import page_of
 from ocean_core.storage.operational.row_counts import row_count, rows_changed
 
@@ -56,11 +58,12 @@ def get(db: apsw.Connection, profile_id: str) -> ProfileRow:
     return ProfileRow(*row)
 
 
-def delete(db: apsw.Connection, profile_id: str) -> None:
+def delete(db: apsw.Connection, profile_id: str, now_us: int, origin: Origin) -> None:
     """Delete a profile. Raises UnknownRecordError."""
-    get(db, profile_id)
+    gone = get(db, profile_id)
     db.execute("DELETE FROM profiles WHERE profile_id = ?", (profile_id,))
     rows_changed(db, _TABLE, -1)
+    audit.record(db, now_us, origin, "profiles.delete", profile_id, {"sensor_id": gone.sensor_id})
 
 
 def page(

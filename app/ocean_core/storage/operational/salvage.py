@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import apsw
 import msgspec
 
-from ocean_core.storage.operational import schema
+from ocean_core.storage.operational import billing, loss_ledger, schema
 from ocean_core.storage.operational.cells import (
     TABLE_LEAF,
     Cell,
@@ -40,6 +42,7 @@ from ocean_core.storage.operational.image import Image, open_image
 from ocean_core.storage.operational.owners import pages_of_tables, roots_of
 from ocean_core.storage.operational.schema import Table
 from ocean_core.storage.operational.settings import OperationalSettings
+from ocean_core.storage.operational.witness import witnessed_id
 
 _REPORT_KEY: Final = "salvaged"
 _KEPT_META: Final = {"store_id": str, "created_us": int}
@@ -49,22 +52,24 @@ class SalvageReport(msgspec.Struct, frozen=True):
     """What a salvage saved and what it could not.
 
     ``rows`` and ``left_out`` count by table; a page that could not be read held an unknown number
-    of rows.
+    of rows. ``renewed`` accounts were lost and made anew from the ledger.
     """
 
     at_us: int
     rows: dict[str, int]
     left_out: dict[str, int]
     pages_unreadable: int
+    renewed: int = 0
 
     @property
     def detail(self) -> str:
         """Return it in words, for the alarm."""
         kept = ", ".join(f"{count} {name}" for name, count in self.rows.items()) or "nothing"
         lost = ", ".join(f"{count} {name}" for name, count in self.left_out.items()) or "none"
-        return (
+        told = (
             f"saved: {kept}; left out as damaged: {lost}; unreadable pages: {self.pages_unreadable}"
         )
+        return f"{told}; accounts made anew: {self.renewed}" if self.renewed else told
 
 
 def report_of(db: apsw.Connection) -> SalvageReport | None:
@@ -78,9 +83,10 @@ def report_of(db: apsw.Connection) -> SalvageReport | None:
         return None
 
 
-def salvage(settings: OperationalSettings, files: StoreFiles) -> SalvageReport:
+def salvage(settings: OperationalSettings, files: StoreFiles, store_id: str = "") -> SalvageReport:
     """Copy what is readable into a new file and put it in place.
 
+    It is still the same store: it keeps ``store_id``, else its own id or what the witness says.
     The damaged file is kept as ``*.damaged-<utc>``. No connection may be open in this process.
     Raises apsw.Error or OSError (ENOSPC before anything is copied, if there is no room for a second
     file); the damaged file is then untouched.
@@ -97,8 +103,11 @@ def salvage(settings: OperationalSettings, files: StoreFiles) -> SalvageReport:
         schema.create(db, now_us, settings.random_bytes)
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 1)
         db.execute("BEGIN IMMEDIATE")
-        with open_image(files, settings.vfs) as image:
-            report = _Copy(db, image).run(now_us)
+        schema.set_meta(db, "store_id", witnessed_id(files) or str(schema.get_meta(db, "store_id")))
+        with open_image(files, settings.vfs, each_synced=settings.each_synced) as image:
+            report = _Copy(db, image).run(now_us, settings.random_bytes)
+        if store_id:
+            schema.set_meta(db, "store_id", store_id)
         schema.set_meta(db, _REPORT_KEY, msgspec.json.encode(report).decode())
         db.execute("COMMIT")
     finally:
@@ -122,7 +131,7 @@ class _Copy:
         self._rows: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
 
-    def run(self, now_us: int) -> SalvageReport:
+    def run(self, now_us: int, random_bytes: Callable[[int], bytes]) -> SalvageReport:
         fetch = self._image.page
         tables = schema.tables()
         owned = pages_of_tables(fetch, self._image.pages, roots_of(fetch, tables))
@@ -134,7 +143,9 @@ class _Copy:
                     unreadable += 1
                 else:
                     self._take_page(table, page, page_no)
-        return SalvageReport(now_us, dict(self._rows), dict(self._left_out), unreadable)
+        loss_ledger.drop_unknown(self._db)
+        renewed = billing.renew_missing(self._db, random_bytes)
+        return SalvageReport(now_us, dict(self._rows), dict(self._left_out), unreadable, renewed)
 
     def _take_page(self, table: Table, page: bytes, page_no: int) -> None:
         is_table = kind_of(page, page_no) == TABLE_LEAF
@@ -173,6 +184,8 @@ class _Copy:
         match row:
             case [str(key), int() | str() as value] if isinstance(value, _KEPT_META.get(key, ())):
                 schema.set_meta(self._db, key, value)
+            case [str(key), str(value)] if loss_ledger.is_awaited(key):
+                schema.set_meta(self._db, key, value)
             case _:
                 return
 
@@ -183,15 +196,24 @@ def discard_copy(files: StoreFiles) -> None:
         path.unlink(missing_ok=True)
 
 
+def _kept_as(files: StoreFiles, now_us: int) -> Path:
+    """Return under which name the damaged file is kept."""
+    # The WAL goes first: while it is there no crash has come in between.
+    begun = [] if size_of(files.wal) else files.kept_damaged()
+    if files.main.exists():
+        begun = [p for p in begun if p.suffix == ".wal" and not p.with_suffix("").exists()]
+    if begun:
+        # What was renamed before the crash and what is left belong together.
+        return files.damaged(begun[-1].name.rsplit("-")[-1].split(".")[0])
+    moment = dt.datetime.fromtimestamp(now_us / 1e6, dt.UTC)
+    return files.damaged(moment.strftime("%Y%m%dT%H%M%SZ"))
+
+
 def finish_swap(files: StoreFiles, now_us: int) -> None:
     """If a complete salvage is waiting, put it in place. Raises OSError."""
     if not files.salvaged.exists():
         return
-    moment = dt.datetime.fromtimestamp(now_us / 1e6, dt.UTC)
-    kept = files.damaged(moment.strftime("%Y%m%dT%H%M%SZ"))
-    if not files.main.exists() and files.kept_damaged():
-        # A crash came between the two renames: the newest one is that of this salvage.
-        kept = files.damaged(files.kept_damaged()[-1].name.rsplit("-")[-1].split(".")[0])
+    kept = _kept_as(files, now_us)
     kept_wal = kept.with_name(kept.name + ".wal")
     if size_of(files.wal):
         files.wal.rename(kept_wal)

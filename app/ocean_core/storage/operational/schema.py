@@ -43,8 +43,11 @@ def set_meta(db: apsw.Connection, key: str, value: str | int) -> None:
 
 
 def get_meta(db: apsw.Connection, key: str) -> object:
-    """Return what is kept about the whole file, None if nothing is."""
-    return db.execute(_GET_META, (key,)).get
+    """Return what is kept about the whole file, None if nothing is. Raises StoreCorruptError."""
+    try:
+        return db.execute(_GET_META, (key,)).get
+    except UnicodeDecodeError as error:
+        raise StoreCorruptError(f"accounts: a text in meta is damaged: {key}") from error
 
 
 def create(db: apsw.Connection, now_us: int, random_bytes: Callable[[int], bytes]) -> None:

@@ -4,7 +4,7 @@
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE users (
-    id TEXT PRIMARY KEY,              -- UUID 4
+    id TEXT PRIMARY KEY,              -- UUID 7: in the order of time
     username TEXT NOT NULL,           -- as given, in NFC
     username_key TEXT NOT NULL UNIQUE,  -- what makes it unique: NFKC, case folded
     email TEXT NOT NULL,
@@ -18,7 +18,7 @@ CREATE TABLE users (
 CREATE INDEX users_created ON users (created_us, id);
 
 -- credits and usage are settled up to usage_mark and charged_mark: what the journal has counted for
--- the user in usage_epoch. What it counted since is added on reading.
+-- the user in usage_epoch (empty: in whichever comes next). What it counted since is added on reading.
 CREATE TABLE billing (
     user_id TEXT PRIMARY KEY REFERENCES users (id),
     id TEXT NOT NULL UNIQUE,
@@ -100,6 +100,7 @@ CREATE TABLE name_rules (
     sensor_id TEXT NOT NULL,
     new_id TEXT NOT NULL,             -- rename: the name from now on; forget: empty
     up_to_id INTEGER NOT NULL,        -- forget: last reading id that is gone; rename: 0
+    epoch TEXT NOT NULL,              -- forget: of the journal that gave out this id; rename: empty
     created_us INTEGER NOT NULL
 ) STRICT;
 

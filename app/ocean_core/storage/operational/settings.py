@@ -49,3 +49,8 @@ class OperationalSettings:
     vfs: str | None = None
     exclusive: bool = False
     tuning: OperationalTuning = OperationalTuning()
+
+    @property
+    def each_synced(self) -> bool:
+        """Whether a commit is on the disk before it is acknowledged."""
+        return self.durability == "fsync"

@@ -11,6 +11,7 @@ import apsw
 
 from ocean_core.model.errors import OceanError, StoreBusyError, StoreUnavailableError
 from ocean_core.storage.operational.delivery import Delivery
+from ocean_core.storage.operational.failures import translate
 from ocean_core.storage.operational.salvage import SalvageReport
 from ocean_core.storage.operational.settings import OperationalSettings
 from ocean_core.storage.operational.writer import State, Writer
@@ -77,7 +78,8 @@ class OperationalStore:
         It runs on the writer's thread, in a savepoint inside the transaction of its group. What it
         raises undoes what it did and nothing else: an OceanError reaches the caller as it is,
         anything unforeseen as InternalError. Also raises StoreBusyError, StoreUnavailableError,
-        DiskFullError, StoreIOError; nothing was changed then.
+        DiskFullError, StoreIOError; nothing was changed then, unless the error says that this is not
+        sure.
         """
         if self._writer is None:
             raise StoreUnavailableError("the operational store is not open")
@@ -107,6 +109,26 @@ class OperationalStore:
             )
         finally:
             self._reads -= 1
+
+    async def former_id(self) -> str:
+        """Return the id of the store that was here before, empty if it is the one in use.
+
+        Somebody took it away, or another one was put in its place; removing the file
+        ``accounts.id`` accepts that. Raises StoreIOError if the disk does not tell.
+        """
+        writer = self._writer
+        if writer is None or not writer.was_open:
+            return ""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, writer.witness.former_id)
+        except OSError as error:
+            raise translate(error) from error
+
+    @property
+    def store_id(self) -> str:
+        """The id that the store was made with, empty before it was open."""
+        return "" if self._writer is None else self._writer.witness.store_id
 
     def retry_now(self) -> None:
         """Do not wait for the next try after a failure."""

@@ -16,7 +16,7 @@ READY      commit, fsync, checkpoint failed   FAILED      group and queue fail; 
 READY      damage met, by a read too          SALVAGING   the same; salvage without delay
 FAILED     retry delay over                   READY       WAL cut back to what was acknowledged,
                                                           file reopened, probe committed
-FAILED     retry failed                       FAILED      longer delay
+FAILED     retry failed, file not there       FAILED      longer delay
 SALVAGING  salvage finished                   READY       counts are in ``salvage_report``
 SALVAGING  salvage failed (no space)          FAILED      longer delay, then salvage again
 any        ``close``                          CLOSED      queue drained, checkpoint, file closed
@@ -52,6 +52,7 @@ from ocean_core.storage.operational.opening import open_file
 from ocean_core.storage.operational.reader import Reader
 from ocean_core.storage.operational.salvage import SalvageReport, report_of
 from ocean_core.storage.operational.settings import OperationalSettings
+from ocean_core.storage.operational.witness import Witness
 
 _WAL_URGENT_FACTOR: Final = 4
 _BUSY_RETRY_AFTER_S: Final = 1
@@ -76,6 +77,7 @@ class Writer:
         self.was_open = False
         self.salvage_report: SalvageReport | None = None
         self.reader = Reader(settings, self.note_damage)
+        self.witness = Witness(StoreFiles(settings.path), settings.log)
         self._settings = settings
         self._delivery = delivery
         self._condition = threading.Condition(threading.Lock())
@@ -237,8 +239,9 @@ class Writer:
 
     def _fail(self, error: OceanError) -> None:
         """Let go of the file and refuse every change until it is open again."""
+        undone = True
         if self._file is not None:
-            self._let_go()
+            undone = self._let_go()
             self._failures = 0
         damaged = isinstance(error, StoreCorruptError)
         if damaged:
@@ -255,11 +258,12 @@ class Writer:
             refused = list(self._queue)
             self._queue.clear()
         group, self._failed_group = self._failed_group, []
-        self._delivery.refuse(group + refused, error)
+        self._delivery.refuse(group, error, undone=undone)
+        self._delivery.refuse(refused, error)
         self._tell_opened(error)
 
-    def _let_go(self) -> None:
-        """Close both connections, and take back what nobody was told of."""
+    def _let_go(self) -> bool:
+        """Close both connections, take back what nobody was told of; return whether that worked."""
         file, self._file = self._file, None
         assert file is not None
         self._wal_frames = file.wal_pages
@@ -271,6 +275,8 @@ class Writer:
                 restore_wal(StoreFiles(settings.path).wal, settings.vfs, self._wal_frames)
         except (apsw.Error, OSError) as error:
             settings.log.debug("accounts.failed", reason=f"closing: {error}")
+            return False
+        return True
 
     def _reopen(self) -> bool:
         """Open the file, after a failure not before its time; False when closing."""
@@ -278,14 +284,22 @@ class Writer:
             return False
         settings = self._settings
         again = self._failures > 0
+        self.witness.require_in_place()
         with self.reader.held():
-            self._file = open_file(
+            file = open_file(
                 settings,
                 check=not settings.was_clean and not self.was_open,
                 wal_frames=self._wal_frames,
                 damaged=self._damage,
+                store_id=self.witness.store_id,
             )
-        self.salvage_report = report_of(self._file.db)
+        try:
+            self.witness.recognise(file.db)
+            self.salvage_report = report_of(file.db)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
         # A salvage that works is not repeated; one that does not is tried again.
         self._damage = None
         self._wal_frames = None

@@ -96,7 +96,7 @@ def test_any_printable_id_is_just_an_id(box: Records, profile_id: str) -> None:
     put(box, "other")
     put(box, profile_id)
     assert get(box, profile_id)["profile_id"] == profile_id
-    box.do(box.profiles.delete(profile_id))
+    box.do(box.profiles.delete(profile_id, ANNA))
     with pytest.raises(UnknownRecordError, match="Profile not found"):
         get(box, profile_id)
     get(box, "other")
@@ -141,7 +141,7 @@ def test_the_number_of_profiles_is_bounded(box: Records, monkeypatch: pytest.Mon
     put(box, "b", "t")
     with pytest.raises(RecordsFullError):
         put(box, "c")
-    box.do(box.profiles.delete("a"))
+    box.do(box.profiles.delete("a", ANNA))
     put(box, "c")
 
 

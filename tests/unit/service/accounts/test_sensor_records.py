@@ -17,9 +17,10 @@ from ocean_core.model.errors import (
     InvalidInputError,
     OceanError,
     RecordsFullError,
+    StoreUnavailableError,
     UnknownSensorError,
 )
-from ocean_core.model.naming import NameRule
+from ocean_core.model.naming import NameRule, Names
 from ocean_core.service.accounts.sensor_analytics import LinkedAnalytics
 from ocean_core.service.accounts.sensors import SensorChange
 from support.operational_kit import WAIT_S, until
@@ -241,6 +242,23 @@ def test_no_new_name_while_nobody_can_say_whose_readings_there_are(box: Records)
     assert box.sensors.rules == []
 
 
+def test_a_name_under_which_readings_arrive_just_now_is_taken(box: Records) -> None:
+    """Once renamed to it, the two could never be told apart again."""
+    box.analytics.readings["a"] = 1
+    box.analytics.arriving["b"] = 1
+    with pytest.raises(ConflictError):
+        rename(box, "a", "b")
+    box.analytics.arriving["c"] = 2
+    with pytest.raises(UnknownSensorError):
+        show(box, "c")
+    assert forget(box, "c")["forgotten"] == 2
+
+
+def test_a_sensor_that_just_came_gets_a_name(box: Records) -> None:
+    box.analytics.arriving["a"] = 1
+    assert rename(box, "a", "b")["sensor_id"] == "b"
+
+
 def test_the_number_of_rules_is_bounded(box: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "NAME_RULES_MAX", 1)
     box.analytics.readings["a"] = 1
@@ -272,6 +290,58 @@ def test_forgetting_is_counted_and_audited(box: Records) -> None:
     entry = box.acts()[-1]
     assert (entry.act, entry.subject, entry.detail) == ("sensors.forget", "s", {"up_to_id": 8})
     assert box.sensors.rules == [NameRule(1, "forget", "s", "", 8)]
+
+
+def test_ids_of_another_journal_are_not_forgotten(box: Records) -> None:
+    box.analytics.readings.update(s=7, t=7)
+    box.analytics.head_id = 7
+    forget(box, "s")
+    rename(box, "t", "u")
+    box.analytics.epoch = "epoch-2"
+    box.restart()
+    assert box.sensors.rules == [NameRule(1, "forget", "s"), NameRule(2, "rename", "t", "u")]
+    assert list(Names(box.sensors.rules).forgotten("s")) == []
+    box.analytics.head_id = 3
+    box.analytics.readings["v"] = 2
+    forget(box, "v")
+    assert box.sensors.rules[2:] == [NameRule(3, "forget", "v", "", 3)]
+    box.analytics.epoch = "epoch-1"
+    box.restart()
+    assert [rule.up_to_id for rule in box.sensors.rules] == [7, 0, 0]
+
+
+def test_without_a_journal_nobody_knows_what_was_forgotten(box: Records) -> None:
+    box.analytics.epoch = ""
+    for work in (box.sensors.load(), box.sensors.show("s")):
+        with pytest.raises(StoreUnavailableError):
+            box.do(work)
+    box.analytics.epoch = "epoch-1"
+    box.do(box.sensors.load())
+
+
+@pytest.mark.parametrize("how", ["put back", "rename", "forget"])
+def test_rules_that_a_salvage_lost_come_back_from_memory(box: Records, how: str) -> None:
+    box.analytics.readings.update(a=1, c=1, s=2, old=1)
+    box.analytics.head_id = 5
+    forget(box, "old")
+    box.analytics.epoch = "epoch-2"
+    box.restart()
+    rename(box, "a", "b")
+    forget(box, "s")
+    rename(box, "c", "d")
+    known = box.sensors.rules
+    box.do(box.store.write(lambda db: db.execute("DELETE FROM name_rules WHERE id < 4").fetchall()))
+    if how == "put back":
+        box.do(box.sensors.put_back())
+    elif how == "rename":
+        rename(box, "d", "e")
+        known.append(NameRule(5, "rename", "d", "e"))
+    else:
+        forget(box, "d")
+        known.append(NameRule(5, "forget", "d", "", 5))
+    box.restart()
+    assert box.sensors.rules == known
+    assert [rule.up_to_id for rule in known[:4]] == [0, 0, 5, 0]
 
 
 def test_forgetting_must_be_confirmed(box: Records) -> None:
@@ -419,9 +489,11 @@ class Link:
 
     def __init__(self, *names: str) -> None:
         self.names = sorted(names)
+        self.waited: list[bool] = []
 
-    async def query(self, name: str, params: dict[str, Any]) -> bytes:
+    async def query(self, name: str, params: dict[str, Any], *, wait: bool) -> bytes:
         assert name == "sensors"
+        self.waited.append(wait)
         found = [each for each in self.names if each.startswith(params["prefix"])]
         return msgspec.json.encode({"sensors": [{"sensor_id": each} for each in found[:1]]})
 
@@ -432,9 +504,10 @@ class Link:
 
 def test_a_sensor_is_described_by_its_own_line_of_the_list() -> None:
     link: Any = Link("press-01", "press-011", "q")
-    linked = LinkedAnalytics(link, lambda: 12)
+    linked = LinkedAnalytics(link, lambda: 12, lambda: "epoch")
     assert asyncio.run(linked.describe("press-01")) == {"sensor_id": "press-01"}
     assert asyncio.run(linked.describe("press-0")) is None
-    assert asyncio.run(linked.describe("z")) is None
-    assert linked.head_id == 12
+    assert asyncio.run(linked.describe("z", wait=True)) is None
+    assert link.waited == [False, False, True]
+    assert (linked.head_id, linked.epoch) == (12, "epoch")
     assert asyncio.run(linked.sync_rules([NameRule(3, "forget", "s")])) == {3: 1}
