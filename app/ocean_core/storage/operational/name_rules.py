@@ -59,8 +59,8 @@ def rename(
 ) -> list[NameRule]:
     """Give a sensor another name; its record, profiles and losses go along. Return all rules.
 
-    Raises ConflictError if the new name is, or was, the name of a sensor as far as is known here;
-    RecordsFullError beyond NAME_RULES_MAX.
+    An older name of the same sensor can be taken back. Raises ConflictError if the new name is, or
+    was, the name of another sensor as far as is known here; RecordsFullError beyond NAME_RULES_MAX.
     """
     put_back(db, held, now_us)
     rules = every(db, held.epoch)
@@ -113,11 +113,15 @@ def _put(db: apsw.Connection, rule: NameRule, epoch: str, now_us: int) -> None:
 
 def _check_free(db: apsw.Connection, rules: list[NameRule], name: str, new_id: str) -> None:
     taken = None
+    names = Names(rules)
     if new_id == name:
         taken = "it has this name already"
+    elif new_id in names.stored(name) and names.asked(new_id) == name:
+        # A name of its own that it had before: taken back.
+        return
     elif any(rule.kind == "rename" and new_id in {rule.sensor_id, rule.new_id} for rule in rules):
         # Also keeps chains of names from becoming rings.
-        taken = f"this is, or was, a name of the sensor {Names(rules).asked(new_id)!r}"
+        taken = f"this is, or was, a name of the sensor {names.asked(new_id)!r}"
     elif sensors.get(db, new_id) is not None:
         taken = "there is a record for a sensor of this name"
     if taken is not None:

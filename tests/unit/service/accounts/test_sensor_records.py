@@ -206,11 +206,22 @@ def test_names_that_belong_to_a_sensor_are_refused(box: Records) -> None:
         with pytest.raises(ConflictError) as caught:
             rename(box, "b", taken)
         assert caught.value.fields[0].field == "to"
-    with pytest.raises(ConflictError):
-        rename(box, "a2", "a")
     assert len(box.sensors.rules) == 1
     assert len(box.analytics.told) == 1
     assert [entry.act for entry in box.acts()] == ["sensors.update", "sensors.rename"]
+
+
+def test_a_sensor_can_take_back_a_name_of_its_own(box: Records) -> None:
+    box.analytics.readings.update(a=1)
+    change(box, "a", unit="x")
+    rename(box, "a", "typo")
+    rename(box, "typo", "a")
+    assert [box.sensors.current_name(name) for name in ("a", "typo")] == ["a", "a"]
+    assert as_json(box.do(box.sensors.show("typo")))["unit"] == "x"
+    rename(box, "a", "typo")
+    assert box.sensors.current_name("a") == "typo"
+    box.restart()
+    assert box.sensors.current_name("a") == "typo"
 
 
 @pytest.mark.parametrize("new_id", ["", " x", "x ", "a\nb", "x" * 257, "a\u2028"])
@@ -244,7 +255,7 @@ def test_no_new_name_while_nobody_can_say_whose_readings_there_are(box: Records)
 
 def test_a_name_under_which_readings_arrive_just_now_is_taken(box: Records) -> None:
     """Once renamed to it, the two could never be told apart again."""
-    box.analytics.readings["a"] = 1
+    change(box, "a", unit="x")
     box.analytics.arriving["b"] = 1
     with pytest.raises(ConflictError):
         rename(box, "a", "b")
