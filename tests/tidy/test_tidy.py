@@ -37,6 +37,7 @@ CATCH_ALL_ALLOWED: frozenset[str] = frozenset(
     {
         "buffer/embedded/writer.py:_run",
         "pipeline/mover.py:_run",
+        "pipeline/rules.py:follow",
         "service/answering.py:answer",
         "storage/operational/opened.py:_run_one",
         "storage/operational/writer.py:_run",
