@@ -19,7 +19,7 @@ from rows.singles import commit_rate
 from support import Bare, Beside, Datasets, Figure, Goal, Load, Plan, Server, generate, progress
 
 ROW = "accounts"
-CONNECTIONS = (8, 16)
+CONNECTIONS = (8, 16, 64)
 USERS = 2_000
 NEW_USERS = 60_000
 API = "/api/ocean"
