@@ -591,13 +591,13 @@ async def test_audit_log_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.Mo
 
         for i in range(8):
             await store.write(partial(act, i=i))
-        rows = await store.read(partial(audit.page, limit=3))
-        assert [row.id for row in rows] == [8, 7, 6]
+        rows, more = await store.read(partial(audit.page, act=None, before=None, limit=3))
+        assert ([row.id for row in rows], more) == ([8, 7, 6], True)
         assert rows[0] == audit.AuditRow(
             8, START_US + 7, "key:k1", "10.0.0.7", "users.create", "user-7", '{"number":7}'
         )
-        rest = await store.read(partial(audit.page, limit=3, after=6))
-        assert [row.id for row in rest] == [5, 4]
+        rest, more = await store.read(partial(audit.page, act=None, before=6, limit=3))
+        assert ([row.id for row in rest], more) == ([5, 4], False)
 
 
 @in_loop
@@ -609,7 +609,8 @@ async def test_audit_row_goes_with_an_act_that_failed(tmp_path: Path) -> None:
     async with opened(settings_for(tmp_path)) as store:
         with pytest.raises(ConflictError):
             await store.write(act)
-        assert await store.read(partial(audit.page, limit=3)) == []
+        found = await store.read(partial(audit.page, act=None, before=None, limit=3))
+        assert found == ([], False)
 
 
 @in_loop

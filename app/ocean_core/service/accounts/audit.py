@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ocean_core.obs.clock import iso_utc
-from ocean_core.storage.operational import audit_log
+from ocean_core.storage.operational import audit
 from ocean_core.storage.operational.audit import AuditRow
 from ocean_core.storage.operational.store import OperationalStore
 
@@ -41,7 +41,7 @@ class AuditService:
     async def page(self, act: str | None, before: int | None, limit: int) -> AuditList:
         """Return entries, of one act or of all, older than the one with the id ``before``."""
         rows, more = await self._store.read(
-            partial(audit_log.page, act=act, before=before, limit=limit)
+            partial(audit.page, act=act, before=before, limit=limit)
         )
         return AuditList([_entry(row) for row in rows], str(rows[-1].id) if more else None)
 

@@ -9,17 +9,19 @@ import msgspec
 
 from ocean_core.model import limits
 from ocean_core.model.access import Origin
+from ocean_core.storage.operational.pages import page_of
 
 _ADD: Final = (
     "INSERT INTO audit (created_us, actor, address, act, subject, detail) "
     "VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
 )
 _TRIM: Final = "DELETE FROM audit WHERE id <= ?"
-_PAGE: Final = (
-    "SELECT id, created_us, actor, address, act, subject, detail FROM audit "
-    "WHERE id < ? ORDER BY id DESC LIMIT ?"
-)
-_NO_ID: Final = 2**63 - 1
+_COLUMNS: Final = "id, created_us, actor, address, act, subject, detail"
+_PAGE: Final = f"SELECT {_COLUMNS} FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608
+_PAGE_OF_ACT: Final = f"""
+SELECT {_COLUMNS} FROM audit WHERE id < ? AND act = ? ORDER BY id DESC LIMIT ?
+"""  # noqa: S608 - constants of ours
+_BEHIND_ALL: Final = 2**63 - 1
 
 
 class AuditRow(msgspec.Struct, frozen=True):
@@ -53,7 +55,13 @@ def record(
     db.execute(_TRIM, (added - limits.AUDIT_ROWS_MAX,))
 
 
-def page(db: apsw.Connection, *, limit: int, after: int | None = None) -> list[AuditRow]:
-    """Return entries, newest first; ``after`` is the id of the last one of the page before."""
-    start = _NO_ID if after is None else after
-    return [AuditRow(*row) for row in db.execute(_PAGE, (start, limit))]
+def page(
+    db: apsw.Connection, act: str | None, before: int | None, limit: int
+) -> tuple[list[AuditRow], bool]:
+    """Return entries, newest first, older than the id ``before``, and whether more follow."""
+    start = _BEHIND_ALL if before is None else before
+    if act is None:
+        rows, more = page_of(db, _PAGE, (start,), limit)
+    else:
+        rows, more = page_of(db, _PAGE_OF_ACT, (start, act), limit)
+    return [AuditRow(*row) for row in rows], more
