@@ -92,6 +92,24 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), target
 
 
+def test_every_defence_names_a_test_that_exists() -> None:
+    text = text_of("security.md")
+    rows = re.findall(
+        r"^\| [^|]+ \| [^|]+ \| ([^|]+) \|$", text.split("## Threats")[1], re.MULTILINE
+    )
+    rows = [row for row in rows if row != "test"]
+    assert len(rows) > 20
+    security = (REPO / "tests/contract/test_security.py").read_text(encoding="utf-8")
+    for row in rows:
+        named = re.findall(r"`([^`]+)`", row)
+        assert named, row
+        for name in named:
+            if "/" in name:
+                assert (REPO / name).exists(), name
+            elif name.startswith("test_"):
+                assert f"def {name}(" in security, name
+
+
 @pytest.mark.parametrize(
     "target", ["setup", "run", "test", "check", "fmt", "bench", "crash", "appliance"]
 )
