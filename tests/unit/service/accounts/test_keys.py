@@ -97,6 +97,32 @@ def test_nothing_else_is_a_key(box: Records) -> None:
     assert [other for other in others if box.keys.principal_of(other) is not None] == []
 
 
+class Asked(dict[bytes, Any]):
+    """Keys by hash that may only be looked up, and tell for what."""
+
+    def __init__(self, known: dict[bytes, Any]) -> None:
+        super().__init__(known)
+        self.hashes: list[bytes] = []
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        self.hashes.append(key)
+        return super().get(key, default)
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise AssertionError("secrets are looked up, never compared one by one")
+
+    items = keys = values = __iter__  # type: ignore[assignment]
+
+
+def test_time_tells_nothing_because_only_a_hash_is_looked_up(box: Records) -> None:
+    key = create(box)["key"]
+    asked = box.keys._by_hash = Asked(box.keys._by_hash)
+    almost = key[:-1] + ("A" if key[-1] != "A" else "B")
+    assert box.keys.principal_of(key) is not None
+    assert box.keys.principal_of(almost) is None
+    assert asked.hashes == [hashlib.sha256(text.encode()).digest() for text in (key, almost)]
+
+
 def test_keys_are_known_only_after_loading(box: Records) -> None:
     key = create(box)["key"]
     box.restart()
