@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ocean_core.api.problems import STATUS
 from ocean_core.config.settings import SettingInfo, all_settings
 from ocean_core.model.errors import OceanError, all_error_classes
 from ocean_core.obs.catalog import METRICS
@@ -14,6 +13,7 @@ from ocean_core.obs.faults import FAULT_POINTS
 from ocean_core.obs.log import EVENTS
 from ocean_core.obs.metrics import Metric
 from ocean_core.service.alarms import ALARM_KINDS
+from ocean_core.service.problems import STATUS
 from support.paths import REPO
 from support.routes import declared_routes
 

@@ -12,13 +12,11 @@ from ocean_core.model.access import WHOLE_KEY
 from ocean_core.model.errors import (
     BodyTooLargeError,
     BufferFullError,
-    ContentTypeError,
     FieldProblem,
     RequestError,
     RequestTimeoutError,
 )
-
-_JSON_TYPES = ("application/json", "text/json")
+from ocean_core.protocol.media import encoding_of, media_of
 
 
 class json_body:  # noqa: N801 - used like a function
@@ -44,8 +42,8 @@ class json_body:  # noqa: N801 - used like a function
     async def __aenter__(self) -> bytes:
         """Read the body."""
         headers = self._request.headers
-        check_json_type(headers.get("content-type"))
-        _check_encoding(headers.get("content-encoding", "identity"))
+        media_of(headers.get("content-type"))
+        encoding_of(headers.get("content-encoding"), compressed=False)
         self._reading = _Reading(self._request, self._services, self._most)
         declared = headers.get("content-length")
         try:
@@ -148,40 +146,3 @@ class _Reading:
         """Give back the share of the common budget."""
         if self._reserved:
             self._budget.release(self._source, self._reserved)
-
-
-def check_json_type(content_type: str | None) -> None:
-    """Refuse bodies that say they are something else than JSON in UTF-8.
-
-    A missing header is taken as JSON: small devices often send none. (Pages of other sites cannot
-    use that, see ``api.guard``.)
-    """
-    if not content_type:
-        return
-    kind, _, parameters = content_type.partition(";")
-    kind = kind.strip().lower()
-    if kind not in _JSON_TYPES and not (kind.startswith("application/") and kind.endswith("+json")):
-        hint = None
-        if kind == "application/x-www-form-urlencoded":
-            hint = "Add -H 'Content-Type: application/json' (curl -d alone says it is a form)."
-        raise ContentTypeError(
-            f"Content-Type is {kind[:80]!r}",
-            hint=hint,
-            fields=(FieldProblem("Content-Type", content_type[:80], "application/json"),),
-        )
-    charset = parameters.lower().partition("charset=")[2].split(";")[0].strip(' "')
-    if charset and charset not in ("utf-8", "utf8", "us-ascii"):
-        raise ContentTypeError(
-            f"charset is {charset[:80]!r}",
-            fields=(FieldProblem("Content-Type", content_type[:80], "charset=utf-8"),),
-        )
-
-
-def _check_encoding(encoding: str) -> None:
-    encoding = encoding.strip().lower()
-    if encoding not in ("", "identity"):
-        raise ContentTypeError(
-            f"Content-Encoding is {encoding[:40]!r}",
-            hint="Send the body uncompressed.",
-            fields=(FieldProblem("Content-Encoding", encoding[:40], "identity"),),
-        )

@@ -14,13 +14,14 @@ from litestar import Litestar
 
 from ocean_core.api.access import ORIGIN_KEY, REFUSAL_KEY
 from ocean_core.api.guard import HostNames, tells_of_a_proxy
-from ocean_core.api.problems import PROBLEM_TYPE, log_refusal, response_of
+from ocean_core.api.problems import log_refusal, response_of
 from ocean_core.model.access import LISTENER_KEY, NOBODY, Origin
 from ocean_core.model.errors import OceanError, RequestError
 from ocean_core.obs.clock import Clock
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.service.access import AccessService
+from ocean_core.service.problems import PROBLEM_TYPE
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

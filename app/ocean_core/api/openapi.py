@@ -21,8 +21,8 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from ocean_core.api.problems import PROBLEM_TYPE, Problem
 from ocean_core.model import limits
+from ocean_core.service.problems import PROBLEM_TYPE, Problem
 
 _NUMBER: Final = Schema(type=OpenAPIType.NUMBER)
 _TIMESTAMP: Final = Schema(

@@ -1,9 +1,8 @@
-"""Errors become HTTP here and nowhere else: application/problem+json (RFC 9457)."""
+"""Errors become Litestar's answers here and nowhere else; their content is service.problems'."""
 
 from __future__ import annotations
 
 import traceback
-from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -11,119 +10,21 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from ocean_core.model import errors
-from ocean_core.model.errors import FieldProblem, OceanError
+from ocean_core.model.errors import OceanError
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
-
-PROBLEM_TYPE: Final = "application/problem+json"
-
-STATUS: Final[dict[type[OceanError], int]] = {
-    errors.MalformedBodyError: 400,
-    errors.InvalidReadingError: 422,
-    errors.BodyTooLargeError: 413,
-    errors.ContentTypeError: 415,
-    errors.IdempotencyMismatchError: 422,
-    errors.IdempotencyKeyError: 400,
-    errors.SeriesQuotaError: 422,
-    errors.RequestTimeoutError: 408,
-    errors.InvalidInputError: 422,
-    errors.BufferFullError: 429,
-    errors.BufferUnavailableError: 503,
-    errors.ConnectionsFullError: 503,
-    errors.DiskFullError: 507,
-    errors.StoreIOError: 503,
-    errors.StoreCorruptError: 503,
-    errors.StoreBusyError: 429,
-    errors.StoreUnavailableError: 503,
-    errors.QueryError: 400,
-    errors.UnknownSensorError: 404,
-    errors.MetricChoiceError: 400,
-    errors.QueryTooLargeError: 400,
-    errors.QueryTimeoutError: 504,
-    errors.AnalyticsUnavailableError: 503,
-    errors.QueriesFullError: 429,
-    errors.RouteError: 404,
-    errors.MethodError: 405,
-    errors.RequestError: 400,
-    errors.OriginError: 403,
-    errors.UnauthenticatedError: 401,
-    errors.ForbiddenError: 403,
-    errors.RateLimitError: 429,
-    errors.CredentialsError: 401,
-    errors.LoginBackoffError: 429,
-    errors.PasswordsBusyError: 429,
-    errors.PlainHttpError: 400,
-    errors.UnknownUserError: 404,
-    errors.ConflictError: 409,
-    errors.UserDisabledError: 403,
-    errors.CreditsError: 402,
-    errors.UnknownRecordError: 404,
-    errors.SessionError: 401,
-    errors.RecordsFullError: 507,
-    errors.InternalError: 500,
-}
-"""HTTP status of each error that can reach a client."""
-
-_RETRY_BY_DEFAULT_S: Final = 1
-
-
-class Problem(msgspec.Struct, omit_defaults=True):
-    """A problem document: RFC 9457's members, a stable code, a hint, the fields at fault."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    hint: str = ""
-    errors: tuple[FieldProblem, ...] = ()
-
-
-def problem_of(error: OceanError) -> Problem:
-    """Return the document for an error."""
-    return Problem(
-        type=f"urn:ocean:error:{error.code}",
-        title=error.title,
-        status=STATUS.get(type(error), 500),
-        detail=error.detail,
-        code=error.code,
-        hint=error.hint,
-        errors=error.fields,
-    )
+from ocean_core.service.problems import PROBLEM_TYPE, headers_of, problem_of
 
 
 def response_of(error: OceanError) -> Response[bytes]:
     """Return the HTTP answer for an error."""
     problem = problem_of(error)
-    headers: dict[str, str] = {}
-    if error.transient or error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s or _RETRY_BY_DEFAULT_S)
-    if problem.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="ocean"'
-    if problem.status in (408, 413):
-        # The rest of the body is not going to be read.
-        headers["Connection"] = "close"
     return Response(
         msgspec.json.encode(problem),
         status_code=problem.status,
         media_type=PROBLEM_TYPE,
-        headers=headers,
+        headers=headers_of(error),
     )
-
-
-def raw_response_of(error: OceanError) -> bytes:
-    """Return the whole HTTP answer for an error, for a connection that is not served at all."""
-    answer = response_of(error)
-    body = answer.content
-    status = HTTPStatus(problem_of(error).status)
-    head = [
-        f"HTTP/1.1 {status.value} {status.phrase}",
-        f"content-type: {PROBLEM_TYPE}",
-        f"content-length: {len(body)}",
-        "connection: close",
-        *(f"{name.lower()}: {value}" for name, value in answer.headers.items()),
-    ]
-    return "\r\n".join(head).encode("ascii") + b"\r\n\r\n" + body
 
 
 _REFUSALS: Final = (

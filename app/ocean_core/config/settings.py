@@ -49,6 +49,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_alive_s: Annotated[
         int, Meta(ge=1, le=3600, description="Seconds an idle HTTP connection is kept open.")
     ] = 75
+    fast_path: Annotated[
+        bool,
+        Meta(
+            description="Take readings by the short way, many times faster; with false they take "
+            "that of all other requests, and the answers are the same."
+        ),
+    ] = True
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 Families by thousands: 1 configuration, 2 input, 3 buffer, 4 store, 5 query, 6 request routing and
 access, 7 lifecycle, 8 accounts, 9 our own fault. Which HTTP status a code becomes is decided in
-``api.problems`` alone. A class's docstring is its title.
+``service.problems`` alone. A class's docstring is its title.
 """
 
 from __future__ import annotations

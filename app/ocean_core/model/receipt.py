@@ -30,7 +30,8 @@ class Intake:
     """A decoded request: columns ready for the buffer, and what was refused.
 
     ``layout`` has one number per accepted item, in the request's order: how many readings the item
-    became, or 0 if it became one event. None means one reading each, the usual case.
+    became, or 0 if it became one event. None means one reading each, the usual case. ``columnar``:
+    it came as columns of readings, and is answered with the first and the last id.
     """
 
     readings: Readings | None
@@ -38,6 +39,7 @@ class Intake:
     items: int
     layout: tuple[int, ...] | None = None
     rejects: tuple[FieldProblem, ...] = ()
+    columnar: bool = False
 
     @property
     def rows(self) -> int:
@@ -72,6 +74,7 @@ class Receipt(msgspec.Struct, frozen=True):
     rejects: tuple[FieldProblem, ...] = ()
     timestamp_us: int = 0
     duplicate: bool = False
+    columnar: bool = False
 
     def item_ids(self) -> list[int]:
         """Return the id of each accepted item: that of its first reading, or of its event."""

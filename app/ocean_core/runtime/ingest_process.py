@@ -57,6 +57,7 @@ from ocean_core.service.analytics_link import AnalyticsLink, LinkHandlers
 from ocean_core.service.groups import GroupService
 from ocean_core.service.ingest import IngestService, SeriesQuota
 from ocean_core.service.messages import Hello, Report
+from ocean_core.service.problems import raw_response_of
 from ocean_core.service.rates import FairShare
 from ocean_core.service.state import BufferView, StateService
 
@@ -283,7 +284,6 @@ class IngestProcess:
         from ocean_core.api.app import create_app
         from ocean_core.api.front import Front
         from ocean_core.api.guard import HostNames
-        from ocean_core.api.problems import raw_response_of
         from ocean_core.api.services import Services
 
         server = self._settings.server

@@ -6,14 +6,15 @@ import pytest
 from litestar.exceptions import MethodNotAllowedException
 from litestar.testing import RequestFactory
 
-from ocean_core.api.body import check_json_type
-from ocean_core.api.problems import STATUS, ErrorHandlers, response_of
+from ocean_core.api.problems import ErrorHandlers, response_of
 from ocean_core.model import errors
 from ocean_core.model.errors import ContentTypeError, FieldProblem, OceanError, all_error_classes
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import ManualClock
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.protocol.media import media_of
+from ocean_core.service.problems import STATUS
 
 
 @pytest.mark.parametrize("cls", all_error_classes())
@@ -60,7 +61,7 @@ def test_what_the_framework_refuses_is_told_in_our_words() -> None:
     [None, "", "application/json", "Application/JSON; charset=UTF-8", "application/vnd.x+json"],
 )
 def test_json_is_taken(content_type: str | None) -> None:
-    check_json_type(content_type)
+    media_of(content_type)
 
 
 @pytest.mark.parametrize(
@@ -69,5 +70,5 @@ def test_json_is_taken(content_type: str | None) -> None:
 )
 def test_other_types_are_refused(content_type: str) -> None:
     with pytest.raises(ContentTypeError) as caught:
-        check_json_type(content_type)
+        media_of(content_type)
     assert caught.value.fields[0].field == "Content-Type"

@@ -5,9 +5,9 @@ import json
 import msgspec
 import pytest
 
-from ocean_core.api.problems import STATUS, problem_of
 from ocean_core.client.problems import error_named, error_of
 from ocean_core.model.errors import CommandError, FieldProblem, OceanError, UnknownUserError
+from ocean_core.service.problems import STATUS, problem_of
 
 
 @pytest.mark.parametrize("cls", STATUS, ids=lambda cls: cls.code)

@@ -60,6 +60,7 @@ class Placement:
             layout=intake.layout,
             rejects=intake.rejects,
             timestamp_us=timestamp_us,
+            columnar=intake.columnar,
         )
 
     def keep(self, key: KeyRow) -> None:
