@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from loading import Datasets
 
-from support import Datasets, Figure, Plan, measure_sync_ms, progress, real_disk
+from support import Figure, Plan, measure_sync_ms, progress, real_disk
 
 # Rebuild last: it changes the data that queries and disk measure.
 ROWS = (
@@ -29,6 +30,7 @@ ROWS = (
     "accounts",
     "singles",
     "batches",
+    "flash",
     "resources",
     "disk",
     "queries",

@@ -11,13 +11,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -264,6 +265,25 @@ class Spent:
         return "+".join(f"{100 * used / self.wall_s:.0f}" for used in self.cpu_s) + " % CPU"
 
 
+def written_bytes(pids: Sequence[int]) -> int:
+    """Return what processes have sent to block devices so far, bytes."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            total += psutil.Process(pid).io_counters().write_bytes
+    return total
+
+
+def device_written_bytes(path: Path) -> int | None:
+    """Return what was written to the block device below a path, None if there is none."""
+    device = path.stat().st_dev
+    try:
+        stat = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").read_text()
+    except OSError:
+        return None
+    return 512 * int(stat.split()[6])
+
+
 def memory_mb(pids: Sequence[int]) -> float:
     """Return the resident memory of processes together, MiB (shared pages count twice)."""
     total = 0
@@ -288,14 +308,20 @@ def end_process(process: subprocess.Popen[bytes], timeout_s: float = STOP_TIMEOU
 class Server:
     """A real `ocean serve` on a data directory, from start to stop."""
 
-    def __init__(self, data_dir: Path, *, port: int = 0) -> None:
+    def __init__(
+        self, data_dir: Path, *, port: int = 0, settings: Mapping[str, object] | None = None
+    ) -> None:
         self.data_dir = data_dir
+        given = {
+            f"OCEAN_{name.upper().replace('.', '__')}": str(value).lower()
+            for name, value in (settings or {}).items()
+        }
         self._log = (data_dir.parent / f"{data_dir.name}.log").open("ab")
         self.process = subprocess.Popen(
             [str(OCEAN), "serve", "--port", str(port), "--data-dir", str(data_dir)],
             stdout=self._log,
             stderr=self._log,
-            env={k: v for k, v in os.environ.items() if not k.startswith("OCEAN_")},
+            env={k: v for k, v in os.environ.items() if not k.startswith("OCEAN_")} | given,
         )
         self.port = port
 
@@ -384,6 +410,12 @@ class Server:
         return Path(self._log.name).read_text(errors="replace")[-3000:]
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
 def wait_until(
     condition: Callable[[], bool],
     timeout_s: float,
@@ -397,28 +429,6 @@ def wait_until(
         if time.perf_counter() > ends:
             raise TimeoutError(f"nothing after {timeout_s} s\n{explain()}")
         time.sleep(every_s)
-
-
-class Bare:
-    """A bare server of the same stack, for comparison."""
-
-    def __init__(self, kind: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(BENCH / "bare.py"), kind], stdout=subprocess.PIPE
-        )
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        end_process(self.process, 10)
 
 
 class Watch:
@@ -454,102 +464,3 @@ class Watch:
     @property
     def values(self) -> list[float]:
         return [value for _, value in self.samples]
-
-
-# --- load ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Load:
-    """What the generator did."""
-
-    requests: int
-    seconds: float
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    failed: int
-    first_failure: str
-    sent: int
-
-    @property
-    def rate(self) -> float:
-        return self.requests / self.seconds
-
-
-def generate(
-    port: int,
-    kind: str,
-    *,
-    connections: int,
-    seconds: float,
-    warm_s: float = 0.3,
-    per_second: float = 0.0,
-    requests_max: int = 5_000_000,
-    options: dict[str, Any] | None = None,
-) -> Load:
-    """Run the load generator in a process of its own and return what it saw."""
-    order = {
-        "port": port,
-        "kind": kind,
-        "connections": connections,
-        "seconds": seconds,
-        "warm_s": warm_s,
-        "per_second": per_second,
-        "requests_max": requests_max,
-        **(options or {}),
-    }
-    done = subprocess.run(
-        [sys.executable, str(BENCH / "load.py")],
-        input=json.dumps(order).encode(),
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=seconds + warm_s + 120,
-    )
-    load = Load(**json.loads(done.stdout))
-    if load.failed:
-        raise RuntimeError(f"{load.failed} requests failed: {load.first_failure}")
-    return load
-
-
-SERIES: Final = 100
-INTERVAL_S: Final = 10
-BATCH_ROWS: Final = 1000
-
-
-def sensor(number: int) -> str:
-    return f"sensor-{number % SERIES:03}"
-
-
-class Datasets:
-    """Stopped data directories of n readings each, loaded through the server once per run.
-
-    100 sensors, a reading every 10 s each, ending two hours ago; batches of 1000 over HTTP.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._made: dict[int, tuple[Path, int]] = {}
-
-    def get(self, readings: int) -> tuple[Path, int]:
-        """Return the directory and the time of its first reading (epoch seconds)."""
-        if readings not in self._made:
-            self._made[readings] = self._load(readings)
-        return self._made[readings]
-
-    def _load(self, readings: int) -> tuple[Path, int]:
-        span_s = readings // SERIES * INTERVAL_S
-        first_s = (int(time.time()) - 7200 - span_s) // 3600 * 3600
-        # A new place each time: after a failure the next row tries again.
-        data_dir = Path(tempfile.mkdtemp(prefix="dataset-", dir=self._plan.place)) / "data"
-        data_dir.mkdir()
-        progress(f"loading {readings:,} readings")
-        with Server(data_dir) as server:
-            load = generate(
-                server.port, "batch", connections=4, seconds=600, warm_s=0,
-                requests_max=readings // BATCH_ROWS,
-                options={"first_s": first_s, "step_s": INTERVAL_S},
-            )  # fmt: skip
-            drained_s = server.drain(600)
-        progress(f"loaded at {load.rate * BATCH_ROWS:,.0f}/s, drained {drained_s:.1f} s later")
-        return data_dir, first_s

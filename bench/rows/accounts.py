@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.request import Request, urlopen
 
+from loading import Bare, Datasets, Load, generate
 from rows.singles import commit_rate
 
-from support import Bare, Beside, Datasets, Figure, Goal, Load, Plan, Server, generate, progress
+from support import Beside, Figure, Goal, Plan, Server, progress
 
 ROW = "accounts"
 CONNECTIONS = (8, 16, 64)

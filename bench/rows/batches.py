@@ -1,8 +1,9 @@
-"""JSON batches of 1000 readings over HTTP, acknowledged after fsync, with the mover keeping up.
+"""Batches over HTTP in every form, acknowledged after fsync, with the mover keeping up.
 
-Rounds are at least 5 s long; the backlog is read from /api/ocean/status (its picture of analytics
-is up to half a second old). Baselines: a loop that inserts numpy columns into a bare DuckDB file,
-one transaction per 1000 rows, and the same with executemany.
+10 s each, somebody asking for statistics 50 times a second. The backlog, acknowledged readings that
+are not in analytics yet, is read from /api/ocean/status (its picture of analytics is up to half a
+second old); its slope is that of a straight line through it. Baselines: a loop that inserts numpy
+columns into a bare DuckDB file, one transaction per 1000 rows, and the same with executemany.
 """
 
 from __future__ import annotations
@@ -10,69 +11,110 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+from loading import BATCH_ROWS, Asking, Datasets, Load, generate
 
-from support import (
-    BATCH_ROWS,
-    Beside,
-    Datasets,
-    Figure,
-    Goal,
-    Load,
-    Plan,
-    Server,
-    Spent,
-    Watch,
-    generate,
-    progress,
-)
+from support import Beside, Figure, Goal, Plan, Server, Spent, Watch, progress
 
 ROW = "batches"
-ROUND_S = 6.0
-CONNECTIONS = (4, 16)
+ROUND_S = 10.0
+SHORT_S = 4.0
 DRAIN_S = 120.0
 STEADY_FROM_S = 2.0
 
 
+@dataclass(frozen=True)
+class Way:
+    """One way of sending: what the generator makes of it, and what it should reach."""
+
+    name: str
+    form: str
+    rows: int = 1000
+    encoding: str = ""
+    connections: int = 16
+    goals: tuple[Goal, ...] = ()
+    is_main: bool = False
+
+
+JSON = (Goal(2_000_000, "this version"), Goal(2_500_000))
+PACKED = (Goal(4_000_000, "this version"), Goal(5_000_000))
+WAYS = (
+    Way("JSON rows, 1000 a batch, 4 connections", "rows", connections=4, goals=JSON),
+    Way("JSON rows, 1000 a batch", "rows", goals=JSON, is_main=True),
+    Way("columnar JSON, 1000 a batch", "columnar", goals=(Goal(3_000_000),), is_main=True),
+    Way("NDJSON, 1000 a batch", "ndjson"),
+    Way("packed block, 1000 a batch", "packed", goals=PACKED, is_main=True),
+    Way("packed block, 10,000 a batch", "packed", 10_000, goals=PACKED, is_main=True),
+    Way("JSON rows, gzip, 1000 a batch", "rows", encoding="gzip"),
+    Way("JSON rows, zstd, 1000 a batch", "rows", encoding="zstd"),
+)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round showed."""
+
+    load: Load
+    notes: str
+    moved: float
+    acknowledged: float
+
+
 def run(plan: Plan, _datasets: Datasets) -> Iterator[Figure]:
-    baselines: list[Beside] = []
-    for count in CONNECTIONS:
+    with plan.folder("bare") as folder:
+        baselines = tuple(bare_loops(plan, folder))
+    for way in WAYS:
         rounds = []
-        with plan.folder("batches") as folder, Server(folder / "data") as server:
-            for number in range(plan.rounds):
-                progress(f"{ROW}: {count} connections, round {number + 1} of {plan.rounds}")
-                plan.settle()
-                rounds.append(one_round(server, count))
-            if not baselines:
-                baselines = list(bare_loops(plan, folder))
-        loads = sorted((found[0] for found in rounds), key=lambda load: load.rate)
-        middle = loads[len(loads) // 2]
+        try:
+            with plan.folder("batches") as folder, Server(folder / "data") as server:
+                for number in range(plan.rounds if way.is_main else 1):
+                    progress(f"{ROW}: {way.name}, round {number + 1}")
+                    plan.settle()
+                    rounds.append(one_round(server, way))
+        except RuntimeError as error:
+            # One form that is not taken must not cost the others.
+            progress(f"{ROW}: {way.name} left out: {error}")
+            continue
+        yield from figures_of(way, rounds, baselines)
+
+
+def figures_of(way: Way, rounds: list[Round], baselines: tuple[Beside, ...]) -> Iterator[Figure]:
+    middle = sorted((found.load for found in rounds), key=lambda load: load.rate)[len(rounds) // 2]
+    yield Figure(
+        ROW,
+        f"{way.name}, fsynced",
+        tuple(found.load.rate * way.rows for found in rounds),
+        "readings/s",
+        baselines,
+        way.goals,
+        notes=f"{way.connections} connections, per batch p50 {middle.p50_ms:.2f} ms, "
+        f"p99 {middle.p99_ms:.2f} ms; "
+        + "; ".join(f"round {n + 1}: {found.notes}" for n, found in enumerate(rounds)),
+    )
+    if way.is_main:
         yield Figure(
             ROW,
-            f"JSON batches of 1000, fsynced, {count} connections",
-            tuple(found[0].rate * BATCH_ROWS for found in rounds),
+            f"{way.name}: moved into analytics meanwhile",
+            tuple(found.moved for found in rounds),
             "readings/s",
-            tuple(baselines),
-            (Goal(500_000, "this version"), Goal(2_500_000)),
-            notes=f"per batch p50 {middle.p50_ms:.2f} ms, p99 {middle.p99_ms:.2f} ms; "
-            + "; ".join(f"round {n + 1}: {found[1]}" for n, found in enumerate(rounds)),
-        )
-        yield Figure(
-            ROW,
-            f"moved into analytics meanwhile, {count} connections",
-            tuple(found[2] for found in rounds),
-            "readings/s",
-            (Beside("acknowledged in the same time", statistics.median(f[3] for f in rounds)),),
+            (
+                Beside(
+                    "acknowledged in the same time",
+                    statistics.median(found.acknowledged for found in rounds),
+                ),
+            ),
         )
 
 
-def one_round(server: Server, connections: int) -> tuple[Load, str, float, float]:
-    """Return the load, what became of the backlog, and rates of moving and acknowledging."""
-    begun = time.perf_counter()
+def one_round(server: Server, way: Way) -> Round:
+    """Send, look on, and wait until everything has arrived in analytics."""
+    seconds = ROUND_S if way.is_main else SHORT_S
+    options = {"form": way.form, "rows": way.rows, "encoding": way.encoding}
     seen: list[tuple[float, int, int]] = []
 
     def depth() -> float:
@@ -82,20 +124,31 @@ def one_round(server: Server, connections: int) -> tuple[Load, str, float, float
         ))  # fmt: skip
         return float(found["buffer"]["depth"])
 
-    with Spent(server.pids) as spent, Watch(depth, 0.25) as backlog:
-        load = generate(server.port, "batch", connections=connections, seconds=ROUND_S)
-    at_end = backlog.values[-1]
+    # A batch beforehand, so that making the file of requests is no part of the round.
+    generate(server.port, "batch", connections=1, seconds=5, requests_max=1, options=options)
+    begun = time.perf_counter()
+    with (
+        Asking(server.port) as asking,
+        Spent(server.pids) as spent,
+        Watch(depth, 0.25) as backlog,
+    ):
+        load = generate(
+            server.port, "batch", connections=way.connections, seconds=seconds, options=options
+        )
     drained_s = server.drain(DRAIN_S)
-    per_cpu_s = load.sent * BATCH_ROWS / spent.cpu_s[0]
-    steady = [row for row in seen if STEADY_FROM_S < row[0] - begun < ROUND_S]
+    steady = [row for row in seen if STEADY_FROM_S < row[0] - begun < seconds]
     (t0, moved0, acked0), (t1, moved1, acked1) = steady[0], steady[-1]
-    middle = [depth for at, depth in backlog.samples if STEADY_FROM_S < at < ROUND_S]
+    middle = [sample for sample in backlog.samples if STEADY_FROM_S < sample[0] < seconds]
+    slope = float(np.polyfit(*zip(*middle, strict=True), 1)[0])
+    acknowledged = (acked1 - acked0) / (t1 - t0)
     notes = (
-        f"backlog median {statistics.median(middle):,.0f}, largest {max(backlog.values):,.0f}, "
-        f"at the end {at_end:,.0f}, drained in {drained_s:.1f} s, {spent}, "
-        f"{per_cpu_s:,.0f} readings per CPU second of the ingest process"
+        f"backlog {middle[0][1]:,.0f} after {STEADY_FROM_S:.0f} s, {middle[-1][1]:,.0f} at the end, "
+        f"largest {max(backlog.values):,.0f}, slope {100 * slope / acknowledged:+.1f} % of the rate, "
+        f"gone {drained_s:.1f} s later; {spent}, "
+        f"{load.sent * way.rows / spent.cpu_s[0]:,.0f} readings per CPU second of the ingest "
+        f"process; {asking}"
     )
-    return load, notes, (moved1 - moved0) / (t1 - t0), (acked1 - acked0) / (t1 - t0)
+    return Round(load, notes, (moved1 - moved0) / (t1 - t0), acknowledged)
 
 
 def bare_loops(plan: Plan, folder: Path) -> Iterator[Beside]:

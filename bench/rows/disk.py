@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
+from loading import SERIES, Datasets, sensor
 from rows.queries import Table
 
-from support import SERIES, Beside, Datasets, Figure, Goal, Plan, folder_bytes, progress, sensor
+from support import Beside, Figure, Goal, Plan, folder_bytes, progress
 
 ROW = "disk"
 

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import apsw
 import uvloop
+from loading import Datasets
 
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import SystemClock
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.storage.operational import OperationalSettings, OperationalStore
-from support import Beside, Datasets, Figure, Goal, Plan, measure_sync_ms, progress
+from support import Beside, Figure, Goal, Plan, measure_sync_ms, progress
 
 ROW = "operational"
 TASKS = (1, 16, 256, 2048)

@@ -17,21 +17,9 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from loading import INTERVAL_S, SERIES, Datasets, generate, sensor
 
-from support import (
-    INTERVAL_S,
-    SERIES,
-    Beside,
-    Datasets,
-    Figure,
-    Goal,
-    Plan,
-    Server,
-    Spent,
-    generate,
-    progress,
-    sensor,
-)
+from support import Beside, Figure, Goal, Plan, Server, Spent, progress
 
 ROW = "queries"
 CLIENTS = 4

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import socket
 import statistics
 import subprocess
 import sys
@@ -15,18 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from support import (
-    Beside,
-    Datasets,
-    Figure,
-    Goal,
-    Plan,
-    Server,
-    end_process,
-    generate,
-    progress,
-    sensor,
-)
+from loading import Datasets, generate, sensor
+
+from support import Beside, Figure, Goal, Plan, Server, end_process, free_port, progress
 
 ROW = "start"
 ROUNDS = 7
@@ -75,11 +65,6 @@ def timed_start(data_dir: Path) -> tuple[float, float]:
     finally:
         end_process(server.process)
     return ready_s, query_s
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def first_answer(server: Server, port: int, path: str, begun: float) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.appliance import Appliance
-from support.web import STATUS
+from support.web import INGEST, STATUS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("framing"), pytest.mark.timeout(120)]
 
@@ -47,7 +47,23 @@ TAKEN = {
         1,
     ),
     "three at once": ((POST + LENGTH + b"\r\n" + BODY) * 3, 3),
-}
+    "two hundred at once": ((POST + LENGTH + b"\r\n" + BODY) * 200, 200),
+    "an empty line before": (b"\r\n" + POST + LENGTH + b"\r\n" + BODY, 1),
+    "an empty line behind": (POST + LENGTH + b"\r\n" + BODY + b"\r\n", 1),
+    "a length with zeros": (POST + b"Content-Length: 00%d\r\n\r\n" % SIZE + BODY, 1),
+    "a length between spaces": (POST + b"Content-Length: \t %d \r\n\r\n" % SIZE + BODY, 1),
+    "names in odd case": (POST + b"cONTENT-lENGTH: %d\r\n\r\n" % SIZE + BODY, 1),
+    "no host": (POST.replace(b"Host: localhost\r\n", b"") + LENGTH + b"\r\n" + BODY, 1),
+    "an absolute address": (
+        POST.replace(b"POST ", b"POST http://localhost") + LENGTH + b"\r\n" + BODY,
+        1,
+    ),
+    "a short way, a long way, a short way": (
+        POST + LENGTH + b"\r\n" + BODY + POST + CHUNKED + b"\r\n" + chunks()
+        + POST + LENGTH + b"\r\n" + BODY,
+        3,
+    ),
+}  # fmt: skip
 REFUSED = {
     "an offer, a length and chunks": POST + OFFER + LENGTH + CHUNKED + b"\r\n" + chunks(),
     "an offer and two lengths": POST + OFFER + LENGTH + b"Content-Length: 5\r\n\r\n" + BODY,
@@ -61,6 +77,16 @@ REFUSED = {
     "a hexadecimal length": POST + b"Content-Length: 0x1b\r\n\r\n" + BODY,
     "a length beyond 64 bits": POST + b"Content-Length: 99999999999999999999999\r\n\r\n" + BODY,
     "a space before the colon": POST + b"Content-Length : %d\r\n\r\n" % SIZE + BODY,
+    "a length of two numbers": POST + b"Content-Length: %d %d\r\n\r\n" % (SIZE, SIZE) + BODY,
+    "a length with more behind": POST + b"Content-Length: %d;\r\n\r\n" % SIZE + BODY,
+    "a length with a null byte": POST + b"Content-Length: %d\0\r\n\r\n" % SIZE + BODY,
+    "a null byte in a name": POST + b"X\0: a\r\n" + LENGTH + b"\r\n" + BODY,
+    "a header without a colon": POST + b"X\r\n" + LENGTH + b"\r\n" + BODY,
+    "a header without a name": POST + b": a\r\n" + LENGTH + b"\r\n" + BODY,
+    "a space before a name": POST + b" X: a\r\n" + LENGTH + b"\r\n" + BODY,
+    "a method in lower case": (POST + LENGTH + b"\r\n" + BODY).replace(b"POST", b"post", 1),
+    "two keys": POST + LENGTH + b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n" + BODY,
+    "too large a header with readings": POST + LENGTH + b"X-A: " + b"a" * 40_000 + b"\r\n\r\n" + BODY,
     "an empty length": POST + b"Content-Length:\r\n\r\n" + BODY,
     "identity and length": POST + b"Transfer-Encoding: identity\r\n" + LENGTH + b"\r\n" + BODY,
     "an unknown coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n" + chunks(),
@@ -90,9 +116,12 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    with Appliance(tmp_path_factory.mktemp("framing") / "data") as running:
+@pytest.fixture(scope="module", params=["true", "false"], ids=["fast path", "uvicorn alone"])
+def box(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Appliance]:
+    settings = {"OCEAN_SERVER__FAST_PATH": request.param}
+    with Appliance(tmp_path_factory.mktemp("framing") / "data", settings=settings) as running:
         running.start()
         yield running
         assert "api.internal_error" not in running.log()
@@ -161,3 +190,27 @@ def test_slow_bytes_are_put_together(box: Appliance, offer: bytes) -> None:
             sock.sendall(raw[position : position + 1])
         assert sock.recv(65_536).startswith(b"HTTP/1.1 200 ")
     assert head_of(box) == before + 1
+
+
+@pytest.mark.parametrize("left_out", [0, 1, SIZE, SIZE + 10])
+def test_who_says_that_it_sends_no_more_is_not_waited_for(box: Appliance, left_out: int) -> None:
+    """A half-closed connection ends; what was whole may be stored, what was not is not."""
+    raw = POST + LENGTH + b"\r\n" + BODY
+    port = int(box.url.rpartition(":")[2])
+    before = barrier(box)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(raw[: len(raw) - left_out])
+        sock.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := sock.recv(65_536):
+            received += data
+    assert len(statuses_in(received)) <= 1
+    stored = barrier(box) - before - 1
+    assert stored <= (left_out == 0)
+    if statuses_in(received) == [200]:
+        assert stored == 1
+
+
+def barrier(box: Appliance) -> int:
+    """Store a reading behind all that came before; return its id."""
+    return int(box.http().post(INGEST, {"sensor_id": "s", "value": 1}).good()["id"])

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 import schemathesis
 from hypothesis import HealthCheck
+from hypothesis import strategies as st
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
+from ocean_core.protocol.readings.encode import encode_block
 from support.appliance import Appliance
 from support.routes import declared_routes
 from support.waiting import until
@@ -29,6 +32,16 @@ OPERATIONS = [
     for method, path in (route.split(" ", 1) for route in declared_routes())
     if path != "/" and "/docs/ui" not in path
 ]
+
+# What the bodies hold that are no JSON is more than a schema says: some that are good, some not.
+LINE = b'{"sensor_id":"press-01","value":1.5}\n'
+schemathesis.openapi.media_type(
+    "application/x-ndjson", st.sampled_from([LINE, LINE * 20, LINE + b"{}\n", b"\n"]) | st.binary()
+)
+BLOCK = encode_block(["0"], np.zeros(20, np.uint32), np.arange(20) + 10**15, np.arange(20.0))
+schemathesis.openapi.media_type(
+    "application/x-ocean-block", st.sampled_from([BLOCK, BLOCK[:-1]]) | st.binary()
+)
 
 # There is nothing in a request for these that could be wrong, or only a text in the address.
 WITHOUT_INPUT = {

@@ -52,6 +52,7 @@ ACCESS = {
         GET /api/ocean/profiles · GET /api/ocean/profiles/{profile_id}
         GET /api/ocean/telemetry/unprocessed · POST /api/ocean/telemetry/mark-processed
         GET /api/ocean/telemetry/groups · GET /api/ocean/ledger
+        GET /api/ocean/verify · GET /api/ocean/telemetry/digests
     """,
     "admin": """
         POST /api/ocean/users · GET /api/ocean/users · PATCH /api/ocean/users/{user_id}

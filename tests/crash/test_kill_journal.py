@@ -1,4 +1,4 @@
-"""kill -9 while users' readings are counted and groups mark them: both are exact afterwards."""
+"""kill -9 while users' readings and repeats are counted, and groups mark: all is exact afterwards."""
 
 import asyncio
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ocean_core.buffer.embedded import EmbeddedJournal
+from ocean_core.buffer.port import DuplicateCount
 from support.journal_kit import WAIT_S, read_all, settings_for
 from support.paths import REPO
 from support.waiting import until
@@ -52,6 +53,14 @@ async def post(user, number):
         key = key_of(f"{seed}-{user}-{number}") if rng.random() < 0.3 else None
         receipt = await journal.append(intake_of(rows), key, Owner(user, number % 2 == 0))
         told("posted", user, receipt.first_reading_id or receipt.first_event_id, count)
+        while key is not None and rng.random() < 0.7:
+            told("repeats", user, count)
+            if rng.random() < 0.5:
+                again = await journal.append(intake_of(rows), key, Owner(user, True))
+            else:
+                again = await journal.lookup(key, {user: count})
+            assert again.duplicate
+            told("repeated", user, count)
         number += 1
 
 async def mark(group):
@@ -80,6 +89,8 @@ class Told:
 
     ids: dict[str, set[int]] = field(default_factory=lambda: {user: set() for user in USERS})
     marked: dict[str, set[int]] = field(default_factory=lambda: {name: set() for name in GROUPS})
+    repeats: Counter[str] = field(default_factory=Counter)
+    repeated: Counter[str] = field(default_factory=Counter)
 
     def read(self, path: Path) -> None:
         for line in path.read_text().splitlines(keepends=True):
@@ -89,6 +100,9 @@ class Told:
             if words[0] == "posted":
                 first, count = int(words[2]), int(words[3])
                 self.ids[words[1]].update(range(first, first + count))
+            elif words[0] in {"repeats", "repeated"}:
+                counter = self.repeats if words[0] == "repeats" else self.repeated
+                counter[words[1]] += int(words[2])
             else:
                 self.marked[words[1]].update(map(int, words[2:]))
 
@@ -117,10 +131,13 @@ def check(directory: Path, told: Told) -> None:
                 assert told.ids[user] <= ids[user]
                 assert journal.usage_of(user).stored == counts[user]
                 assert journal.usage_of(user).charged <= counts[user]
+                # Those that were answered, and at most those that were under way.
+                again = journal.duplicates().get(user, DuplicateCount(0, 0)).count
+                assert told.repeated[user] <= again <= told.repeats[user]
             for name in GROUPS:
                 waiting = await journal.read_unacknowledged(name, 10_000)
-                again = told.marked[name] & {row.id for row in waiting}
-                assert not again, f"{name} was told that these are marked: {sorted(again)[:10]}"
+                unread = told.marked[name] & {row.id for row in waiting}
+                assert not unread, f"{name} was told that these are marked: {sorted(unread)[:10]}"
             assert sum(group.evicted for group in journal.groups()) == 0
             await journal.close()
 
@@ -153,3 +170,4 @@ def test_counters_and_marks_survive_kill_9(tmp_path: Path) -> None:
         check(data, told)
     assert all(told.ids.values())
     assert all(told.marked.values())
+    assert all(told.repeated.values())

@@ -3,6 +3,7 @@
 kill -9 cannot show this, because what was written survives it without a sync.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,19 +17,23 @@ SINGLES = 30
 BATCHES = 4
 TRACED = "fsync,fdatasync,pwrite64,write,writev,sendto,sendmsg,read,recvfrom,recvmsg,accept4"
 READS = {"read", "recvfrom", "recvmsg"}
+FAST = re.compile(r"^ocean_ingress_fast_requests_total (\d+)$", re.MULTILINE)
 WRITES = {"write", "writev", "sendto", "sendmsg"}
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
 
-def trace_of(tmp_path: Path, durability: str) -> list[Call]:
+def trace_of(tmp_path: Path, durability: str, *, fast: bool = True) -> list[Call]:
     """Post readings one after the other to a traced appliance; return its system calls."""
     trace = tmp_path / "trace"
     prefix = [
         require_tool("strace"), "--follow-forks", "--seccomp-bpf", "--decode-fds=path",
         "--string-limit=64", f"--trace={TRACED}", "--output", str(trace),
     ]  # fmt: skip
-    with Appliance(tmp_path / "data", prefix=prefix, OCEAN_JOURNAL__DURABILITY=durability) as box:
+    with Appliance(
+        tmp_path / "data", prefix=prefix,
+        OCEAN_JOURNAL__DURABILITY=durability, OCEAN_SERVER__FAST_PATH=str(fast).lower(),
+    ) as box:  # fmt: skip
         box.start()
         writer = Writer("traced", 1, seed=1)
         http = box.http()
@@ -36,6 +41,8 @@ def trace_of(tmp_path: Path, durability: str) -> list[Call]:
             assert post(http, writer.single())
         for count in range(1, BATCHES + 1):
             assert post(http, writer.batch(1000 * count))
+        counted = FAST.search(http.get("/metrics").body.decode())
+        assert (0 if counted is None else int(counted[1])) == (SINGLES + BATCHES if fast else 0)
         http.close()
         assert box.stop() == 0
     return read_trace(trace)
@@ -77,8 +84,9 @@ def is_journal(call: Call) -> bool:
     return call.target.endswith(("/journal.db-wal", "/journal.db"))
 
 
-def test_every_positive_answer_follows_a_sync(tmp_path: Path) -> None:
-    calls = trace_of(tmp_path, "fsync")
+@pytest.mark.parametrize("fast", [True, False], ids=["fast path", "ordinary routes"])
+def test_every_positive_answer_follows_a_sync(tmp_path: Path, *, fast: bool) -> None:
+    calls = trace_of(tmp_path, "fsync", fast=fast)
     answers = answers_in(calls)
     assert len(answers) == SINGLES + BATCHES
     hasty = [answer.text for arrival, answer in answers if not is_synced(calls, arrival, answer)]

@@ -101,7 +101,9 @@ def test_sensors_are_described_renamed_and_forgotten(tmp_path: Path) -> None:
         out, _ = ocean(box.data_dir, "sensors", "forget", "press-a", "--yes")
         assert "2 readings and events" in out
         assert "press-a" not in ocean(box.data_dir, "sensors", "list")[0]
-        (loss,) = ocean_json(box.data_dir, "ledger")
+        ledger = ocean_json(box.data_dir, "ledger")
+        (loss,) = ledger["sensors"]
+        assert ledger["totals"]["forgotten"] == 2
         assert (loss["class"], loss["count"]) == ("forgotten", 2)
         assert box.stop() == 0
 

@@ -182,6 +182,11 @@ def test_status_command(tmp_path: Path) -> None:
         assert status["ingest"]["acknowledged"] == 10
         assert status["data_dir"] == str(box.data_dir)
         assert status["processes"]["ingest"]["pid"] == box.pid
+        assert status["flash"]["written_mb"] >= 0
+        quickly = ("--watch", "--interval", "0.2", "--count", "2")
+        watched = run_ocean("status", *quickly, "--data-dir", str(box.data_dir))
+        assert watched.returncode == 0, watched.stderr
+        assert re.search(r"readings/s.*\n\d\d:\d\d:\d\d +(OK|DEGRADED) ", watched.stdout)
         assert box.stop() == 0
     gone = run_ocean("status", "--data-dir", str(tmp_path / "data"))
     assert gone.returncode == 1

@@ -69,7 +69,7 @@ class Rig:
         self.open_gate.set()
         self.scopes: list[dict[str, Any]] = []
         refusals = Refusals(full=REFUSAL, plain=PLAIN)
-        self.server = HttpServer(self.app, settings, self.clock, log, refusals)
+        self.server = HttpServer(self.app, settings, self.clock, log, refusals, None)
 
     async def app(self, scope: Any, _receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
         self.scopes.append(scope)

@@ -10,15 +10,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ocean_core.buffer.port import DuplicateCount, IdRange
 from ocean_core.model.access import ALL_SCOPES, Origin, Principal
 from ocean_core.model.errors import AnalyticsUnavailableError
-from ocean_core.model.naming import NameRule
+from ocean_core.model.naming import NameRule, Names
 from ocean_core.obs.clock import ManualClock
 from ocean_core.service.accounts.audit import AuditEntry, AuditService
 from ocean_core.service.accounts.keys import KeyService
 from ocean_core.service.accounts.metadata import MetadataService
 from ocean_core.service.accounts.profiles import ProfileService
 from ocean_core.service.accounts.sensors import SensorRecords
+from ocean_core.service.ledger import LedgerService
 from ocean_core.storage.operational import OperationalStore
 from support.operational_kit import START_US, States, settings_for
 
@@ -88,6 +90,22 @@ class FakeAnalytics:
         }
 
 
+class FakeJournal:
+    """What the ledger asks a journal, to be set by the test."""
+
+    def __init__(self) -> None:
+        self.head_id = 0
+        self.newest_arrival_us = 0
+        self.repeated: dict[str, DuplicateCount] = {}
+        self.missing: tuple[IdRange, ...] = ()
+
+    def missing_ranges(self) -> tuple[IdRange, ...]:
+        return self.missing
+
+    def duplicates(self) -> dict[str, DuplicateCount]:
+        return dict(self.repeated)
+
+
 class Records:
     """All services over one store, driven from code that is not async."""
 
@@ -95,6 +113,8 @@ class Records:
         self.directory = directory
         self.clock = ManualClock(START_US)
         self.analytics = FakeAnalytics()
+        self.journal = FakeJournal()
+        self.was_clean = True
         self._runner = asyncio.Runner()
         self._open(seed=1)
 
@@ -104,6 +124,14 @@ class Records:
         self.do(self.store.open())
         self.metadata = MetadataService(self.store, self.clock)
         self.sensors = SensorRecords(self.store, self.clock, self.analytics)
+        self.ledger = LedgerService(
+            self.store,
+            self.clock,
+            self.sensors,
+            self.journal,
+            lambda: Names(self.sensors.rules),
+            was_clean=self.was_clean,
+        )
         self.profiles = ProfileService(self.store, self.clock, self.sensors.current_name)
         self.keys = KeyService(self.store, self.clock, random.Random(seed).randbytes)
         self.audit = AuditService(self.store)

@@ -46,6 +46,7 @@ def packages_loaded_by(module: str) -> set[str]:
             {"apsw", "asyncio", "click", "duckdb", "litestar", "numpy", "uvicorn"},
         ),
         ("ocean_core.cli.keys", {"apsw", "duckdb", "litestar", "numpy", "uvicorn", "cryptography"}),
+        ("ocean_core.cli.simulate", {"apsw", "duckdb", "litestar", "uvicorn", "cryptography"}),
         ("ocean_core.protocol", {"asyncio", "socket", "apsw", "sqlite3", "duckdb"}),
         ("ocean_core.model", {"asyncio", "socket", "apsw", "sqlite3", "duckdb"}),
     ],

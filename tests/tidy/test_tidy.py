@@ -36,9 +36,13 @@ TIME_READERS = {
 CATCH_ALL_ALLOWED: frozenset[str] = frozenset(
     {
         "buffer/embedded/writer.py:_run",
+        "ingress/fast_http.py:_store",
         "pipeline/mover.py:_run",
         "pipeline/rules.py:follow",
         "service/answering.py:answer",
+        "service/singles.py:_acknowledge",
+        "service/singles.py:_commit",
+        "service/singles.py:_refuse",
         "storage/operational/opened.py:_run_one",
         "storage/operational/writer.py:_run",
     }

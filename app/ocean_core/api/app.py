@@ -29,6 +29,7 @@ from ocean_core.api.controllers.sensor_records import SensorRecordsController
 from ocean_core.api.controllers.sessions import SessionsController
 from ocean_core.api.controllers.state import StateController
 from ocean_core.api.controllers.users import UsersController
+from ocean_core.api.controllers.verify import VerifyController
 from ocean_core.api.controllers.viewer import ViewerController
 from ocean_core.api.openapi import declare_access
 from ocean_core.api.problems import ErrorHandlers
@@ -41,6 +42,7 @@ ROUTE_HANDLERS: Final = (
     AnalyticsController,
     SensorsController,
     SensorRecordsController,
+    VerifyController,
     UsersController,
     BillingController,
     SessionsController,

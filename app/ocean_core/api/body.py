@@ -19,11 +19,11 @@ from ocean_core.model.errors import (
 from ocean_core.protocol.media import encoding_of, media_of
 
 
-class json_body:  # noqa: N801 - used like a function
-    """Give the body; its share of the common budget is held until the request is answered.
+class whole_body:  # noqa: N801 - used like a function
+    """Give the body as it came, whatever it is.
 
-    Raises ContentTypeError, BodyTooLargeError, BufferFullError, RequestTimeoutError or
-    RequestError (the client hung up).
+    Its share of the common budget is held until the request is answered. Raises BodyTooLargeError,
+    BufferFullError, RequestTimeoutError or RequestError (the client hung up).
     """
 
     __slots__ = ("_most", "_reading", "_request", "_services")
@@ -41,11 +41,8 @@ class json_body:  # noqa: N801 - used like a function
 
     async def __aenter__(self) -> bytes:
         """Read the body."""
-        headers = self._request.headers
-        media_of(headers.get("content-type"))
-        encoding_of(headers.get("content-encoding"), compressed=False)
         self._reading = _Reading(self._request, self._services, self._most)
-        declared = headers.get("content-length")
+        declared = self._request.headers.get("content-length")
         try:
             return await self._reading.whole(
                 int(declared) if declared and declared.isdigit() else None
@@ -57,6 +54,19 @@ class json_body:  # noqa: N801 - used like a function
     async def __aexit__(self, *_: object) -> None:
         """Give its share of the budget back."""
         self._reading.release()
+
+
+class json_body(whole_body):  # noqa: N801 - used like a function
+    """Give a body of uncompressed JSON. Raises ContentTypeError if it says that it is another."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> bytes:
+        """Read the body."""
+        headers = self._request.headers
+        media_of(headers.get("content-type"))
+        encoding_of(headers.get("content-encoding"), compressed=False)
+        return await super().__aenter__()
 
 
 class _Reading:

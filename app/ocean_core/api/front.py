@@ -13,15 +13,16 @@ from urllib.parse import unquote_to_bytes
 from litestar import Litestar
 
 from ocean_core.api.access import ORIGIN_KEY, REFUSAL_KEY
-from ocean_core.api.guard import HostNames, tells_of_a_proxy
-from ocean_core.api.problems import log_refusal, response_of
+from ocean_core.api.problems import brings_readings, response_of
 from ocean_core.model.access import LISTENER_KEY, NOBODY, Origin
 from ocean_core.model.errors import OceanError, RequestError
 from ocean_core.obs.clock import Clock
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.service.access import AccessService
-from ocean_core.service.problems import PROBLEM_TYPE
+from ocean_core.service.guard import HostNames, tells_of_a_proxy
+from ocean_core.service.ingest import IngestService
+from ocean_core.service.problems import PROBLEM_TYPE, log_refusal
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -46,6 +47,7 @@ class Front:
         metrics: MetricsRegistry,
         log: EventLog,
         clock: Clock,
+        ingest: IngestService,
     ) -> None:
         self._app: Any = app
         self._access = access
@@ -53,6 +55,7 @@ class Front:
         self._metrics = metrics
         self._log = log
         self._clock = clock
+        self._ingest = ingest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it; count it and its duration by route."""
@@ -130,6 +133,8 @@ class Front:
 
     async def _refuse(self, error: OceanError, scope: Scope, send: Send) -> None:
         self._metrics.add("ocean_errors_total", 1, error.code)
+        if brings_readings(scope["method"], scope["path"]):
+            self._ingest.count_refused(error)
         client = scope.get("client")
         log_refusal(self._log, error, client[0] if client else "")
         answer = response_of(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any, Final
 
 from litestar import Controller
@@ -24,50 +25,9 @@ from litestar.openapi.spec import (
 from ocean_core.model import limits
 from ocean_core.service.problems import PROBLEM_TYPE, Problem
 
-_NUMBER: Final = Schema(type=OpenAPIType.NUMBER)
-_TIMESTAMP: Final = Schema(
-    description="ISO 8601 (no zone = UTC) or epoch number in s, ms, us or ns; absent = arrival.",
-    type=[OpenAPIType.STRING, OpenAPIType.NUMBER, OpenAPIType.NULL],
-)
-_ITEM: Final = Schema(
-    type=OpenAPIType.OBJECT,
-    required=["sensor_id"],
-    additional_properties=False,
-    description="A reading: sensor_id with exactly one of value, values or data.",
-    properties={
-        "sensor_id": Schema(
-            type=OpenAPIType.STRING, min_length=1, max_length=limits.SENSOR_ID_BYTES_MAX
-        ),
-        "timestamp": _TIMESTAMP,
-        "metric": Schema(type=OpenAPIType.STRING, min_length=1, description="Only beside value."),
-        "value": _NUMBER,
-        "values": Schema(
-            type=OpenAPIType.OBJECT,
-            additional_properties=_NUMBER,
-            min_properties=1,
-            max_properties=limits.METRICS_PER_ITEM_MAX,
-        ),
-        "data": Schema(
-            description="A number, an object of numbers, or text holding either: readings. "
-            "Anything else: an event, kept as it came."
-        ),
-    },
-)
-_ITEM_EXAMPLES: Final = [
-    Example(value={"sensor_id": "press-01", "value": 101.3}, summary="now"),
-    Example(
-        value={"sensor_id": "press-01", "timestamp": "2026-01-17T08:00:00Z", "value": 101.3},
-        summary="with a time",
-    ),
-    Example(
-        value={"sensor_id": "climate-02", "values": {"temperature": 21.5, "humidity": 40}},
-        summary="several metrics",
-    ),
-    Example(value={"sensor_id": "press-01", "data": "101.3"}, summary="the original shape"),
-]
 
-
-def _json_body(schema: Schema, examples: dict[str, Example | Reference]) -> RequestBody:
+def json_request_body(schema: Schema, examples: dict[str, Example | Reference]) -> RequestBody:
+    """Return the declaration of a body of JSON, which is required."""
     return RequestBody(
         required=True,
         content={"application/json": OpenAPIMediaType(schema=schema, examples=examples)},
@@ -98,42 +58,13 @@ def operation(*parameters: Parameter, body: RequestBody | None = None) -> type[O
     return DeclaredOperation
 
 
-_IDEMPOTENCY_KEY: Final = Parameter(
-    name="Idempotency-Key",
-    param_in="header",
-    required=False,
-    description="Any text, for example a UUID; a repeat of the same request is not stored twice.",
-    schema=Schema(type=OpenAPIType.STRING, min_length=1, max_length=255, pattern="^[ -~]+$"),
-)
-_PARTIAL: Final = query_parameter(
-    "partial", "true: store the good items and return the rejected ones.", "true"
-)
 WAIT: Final = query_parameter(
     "wait", "true: answer only after everything acknowledged so far is visible.", "true"
-)
-_ARRAY: Final = Schema(type=OpenAPIType.ARRAY, items=_ITEM, min_items=1)
-_WRAPPED: Final = Schema(
-    type=OpenAPIType.OBJECT,
-    required=["readings"],
-    additional_properties=False,
-    properties={"readings": _ARRAY},
-)
-SINGLE_OPERATION: Final = operation(
-    _IDEMPOTENCY_KEY,
-    body=_json_body(_ITEM, {f"example{i}": example for i, example in enumerate(_ITEM_EXAMPLES)}),
-)
-BATCH_OPERATION: Final = operation(
-    _IDEMPOTENCY_KEY,
-    _PARTIAL,
-    body=_json_body(
-        Schema(any_of=[_ARRAY, _WRAPPED]),
-        {"two": Example(value=[example.value for example in _ITEM_EXAMPLES[:2]])},
-    ),
 )
 _MOMENT: Final = Schema(type=[OpenAPIType.STRING, OpenAPIType.NUMBER, OpenAPIType.NULL])
 COMPARE_OPERATION: Final = operation(
     WAIT,
-    body=_json_body(
+    body=json_request_body(
         Schema(
             type=OpenAPIType.OBJECT,
             required=["sensor_ids"],
@@ -194,7 +125,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
-def answers(container: type[Any], *statuses: int) -> dict[int, ResponseSpec]:
+def answers(container: type[Any] | UnionType, *statuses: int) -> dict[int, ResponseSpec]:
     """Return the declaration of the good answer together with those of problems."""
     good = ResponseSpec(data_container=container, description="Done.", generate_examples=False)
     return {200: good, **problems(*sorted({403, *statuses}))}
@@ -227,5 +158,4 @@ def declare_access(controllers: Iterable[type[Controller]]) -> None:
                 handler.description = f"{told}\n\n{_NEEDS[access]}"
 
 
-INGEST_PROBLEMS: Final = (400, 408, 413, 415, 422, 429, 503, 507)
 QUERY_PROBLEMS: Final = (400, 404, 429, 503, 504)

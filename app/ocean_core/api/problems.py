@@ -9,11 +9,12 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from ocean_core.api.services import services_of
 from ocean_core.model import errors
 from ocean_core.model.errors import OceanError
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
-from ocean_core.service.problems import PROBLEM_TYPE, headers_of, problem_of
+from ocean_core.service.problems import PROBLEM_TYPE, headers_of, log_refusal, problem_of
 
 
 def response_of(error: OceanError) -> Response[bytes]:
@@ -27,20 +28,12 @@ def response_of(error: OceanError) -> Response[bytes]:
     )
 
 
-_REFUSALS: Final = (
-    errors.UnauthenticatedError,
-    errors.ForbiddenError,
-    errors.CredentialsError,
-    errors.LoginBackoffError,
-    errors.OriginError,
-    errors.RateLimitError,
-)
+_INGEST_PATHS: Final = ("/api/ocean/telemetry/ingest", "/api/ocean/telemetry/batch")
 
 
-def log_refusal(log: EventLog, error: OceanError, address: str) -> None:
-    """Tell the box's log who was not let in, for whoever wonders why a sensor is silent."""
-    if isinstance(error, _REFUSALS):
-        log.info("access.refused", address=address, code=error.code, reason=error.detail)
+def brings_readings(method: str, path: str) -> bool:
+    """Whether a request is one with readings, so that its refusal is a matter for the ledger."""
+    return method == "POST" and path.rstrip("/") in _INGEST_PATHS
 
 
 class ErrorHandlers:
@@ -53,6 +46,8 @@ class ErrorHandlers:
     def ocean(self, request: Request[Any, Any, Any], error: OceanError) -> Response[bytes]:
         """Answer an expected error."""
         self._metrics.add("ocean_errors_total", 1, error.code)
+        if brings_readings(request.method, request.scope["path"]):
+            services_of(request).ingest.count_refused(error)
         log_refusal(self._log, error, request.client.host if request.client else "")
         return response_of(error)
 

@@ -24,6 +24,7 @@ from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink
 from ocean_core.service.groups import GroupService
 from ocean_core.service.ingest import IngestService
+from ocean_core.service.ledger import LedgerService
 from ocean_core.service.rates import FairShare
 from ocean_core.service.state import StateService
 
@@ -53,6 +54,7 @@ class Services:
     metadata: MetadataService
     profiles: ProfileService
     sensors: SensorRecords
+    ledger: LedgerService
     keys: KeyService
     audit: AuditService
     users: UserService

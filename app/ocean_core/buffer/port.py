@@ -6,7 +6,7 @@ the embedded journal; a Redis server will be another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
@@ -42,6 +42,14 @@ class IdRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """Ids that a journal is known not to hold: all up to ``trimmed_up_to``, and lost ones."""
+
+    trimmed_up_to: int
+    missing: list[IdRange]
+
+
+@dataclass(frozen=True, slots=True)
 class BlockBatch:
     """A run of whole blocks in id order.
 
@@ -60,6 +68,14 @@ class UsageCounts:
 
     stored: int = 0
     charged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateCount:
+    """How many rows of a sensor came again and were not stored, and when the last of them did."""
+
+    count: int
+    updated_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +141,22 @@ class IngestBuffer(Protocol):
         """Make a request durable and return its receipt.
 
         With an ``owner`` the rows count for that user, durably together with the rows. A repeat of
-        an idempotency key returns the first receipt with ``duplicate`` set and counts nothing. Raises
+        an idempotency key returns the first receipt with ``duplicate`` set, and its rows count as
+        duplicates only (see ``lookup``). Raises
         BufferFullError, BufferUnavailableError, DiskFullError, StoreIOError or
         IdempotencyMismatchError; after any of them nothing of the request is acknowledged.
         """
         ...
 
-    async def lookup(self, idempotency: IdempotencyKey) -> Receipt | None:
+    async def lookup(
+        self, idempotency: IdempotencyKey, repeated: Mapping[str, int] | None = None
+    ) -> Receipt | None:
         """Return the receipt kept for a key (with ``duplicate`` set), or None.
 
-        Raises IdempotencyMismatchError if the key was used with another digest.
+        What is found counts as duplicates, durably before it is returned: the rows of ``repeated``
+        (by sensor), or those of the receipt for a sensor that is not known. While the disk fails
+        they are counted in memory until it works again. Raises IdempotencyMismatchError if the key
+        was used with another digest.
         """
         ...
 
@@ -151,6 +173,18 @@ class UsageCounters(Protocol):
 
     def counted_users(self) -> tuple[str, ...]:
         """Return the users with counts, in no order."""
+        ...
+
+
+class DuplicateCounters(Protocol):
+    """How much came again; from memory, for the event loop."""
+
+    def duplicates(self) -> dict[str, DuplicateCount]:
+        """Return the durable counts by sensor, under the name it came with.
+
+        Rows of sensors that are not known, or beyond DUPLICATE_SENSORS_MAX, stand under an empty
+        name. Counts only grow, except after damage.
+        """
         ...
 
 

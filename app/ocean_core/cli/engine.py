@@ -15,6 +15,7 @@ from ocean_core.cli.options import ConnectionOptions, settings_from
 from ocean_core.client.http import FixedServer, ServerSource
 from ocean_core.client.keys import KEY_VARIABLE, key_of_environment, read_key
 from ocean_core.facade import DataEngine
+from ocean_core.facade.engine import TIMEOUT_S
 from ocean_core.facade.source import DataDirSource, named_target
 from ocean_core.model.errors import UnauthenticatedError
 from ocean_core.obs.clock import SystemClock
@@ -22,15 +23,19 @@ from ocean_core.obs.clock import SystemClock
 
 @contextmanager
 def opened(
-    connection: ConnectionOptions, *, may_start: bool = True, may_make: bool = False
+    connection: ConnectionOptions,
+    *,
+    may_start: bool = True,
+    may_make: bool = False,
+    timeout_s: float = TIMEOUT_S,
 ) -> Iterator[DataEngine]:
     """Give the engine of the server typed, or of the data directory.
 
     ``may_start``: if none runs there, one is started for the duration. ``may_make``: for that, a
-    data directory is made. Raises OceanError.
+    data directory is made. ``timeout_s`` bounds each call, repeats included. Raises OceanError.
     """
     source = source_of(connection, may_start=may_start, may_make=may_make)
-    with DataEngine(source) as engine:
+    with DataEngine(source, timeout_s=timeout_s) as engine:
         try:
             yield engine
         except UnauthenticatedError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
 import sys
 from typing import Final
 
@@ -22,6 +23,7 @@ _COMMANDS: Final = {
     "serve": ("ocean_core.cli.serve", "serve_command"),
     "status": ("ocean_core.cli.status", "status_command"),
     "replay": ("ocean_core.cli.replay", "replay_command"),
+    "simulate": ("ocean_core.cli.simulate", "simulate_command"),
     "config": ("ocean_core.cli.config_commands", "config_group"),
     "tls": ("ocean_core.cli.tls_commands", "tls_group"),
     "keys": ("ocean_core.cli.keys", "keys_group"),
@@ -29,6 +31,7 @@ _COMMANDS: Final = {
     "users": ("ocean_core.cli.users", "users_group"),
     "audit": ("ocean_core.cli.records", "audit_command"),
     "ledger": ("ocean_core.cli.records", "ledger_command"),
+    "verify": ("ocean_core.cli.verify", "verify_command"),
     "_analytics": ("ocean_core.cli.serve", "analytics_command"),
     "_private": ("ocean_core.cli.private", "private_command"),
 }
@@ -89,6 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 failed, 2 wrong usage, 75 running, 78 configuration."""
     # First of all: the packaged executable may be started as a helper of a library.
     multiprocessing.freeze_support()
+    # numpy's linear algebra is not used: its threads would cost 30 ms at each start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli.main(args=arguments, prog_name="ocean", standalone_mode=False)
     except click.ClickException as error:

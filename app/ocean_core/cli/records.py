@@ -13,7 +13,16 @@ import click
 
 from ocean_core.cli.engine import opened
 from ocean_core.cli.options import ConnectionOptions, connection_options
-from ocean_core.cli.tables import json_option, moment, print_json, print_list, shown, table_lines
+from ocean_core.cli.tables import (
+    counted,
+    json_option,
+    moment,
+    print_json,
+    print_table,
+    shown,
+    table_lines,
+)
+from ocean_core.model.errors import all_error_classes
 from ocean_core.obs.clock import iso_utc
 
 LISTED: Final = 100
@@ -38,6 +47,16 @@ WIDTH: Final = 100
 _INDENT: Final = "    "
 _COUNTS: Final = frozenset({"amount", "credits", "rate"})
 """What in a detail is a quantity: other numbers are ids."""
+
+_UNKNOWN: Final = "(no known sensor)"
+_MEANINGS: Final = {
+    "stored": "readings and events acknowledged since ever; what is forgotten or evicted is of them",
+    "missing": "acknowledged and lost: ocean status, ocean doctor",
+    "duplicate": "came again with the same Idempotency-Key; answered, not stored twice",
+    "forgotten": "taken out because somebody forgot the sensor",
+    "evicted": "deleted to make room",
+}
+"""What the classes mean, beside refusals, whose code has a title."""
 
 _UNSET: Final[tuple[object, ...]] = (None, "", [], {})
 
@@ -64,26 +83,59 @@ def audit_command(
 
 
 @click.command("ledger")
-@click.option("--limit", type=click.IntRange(1), default=1_000, show_default=True, help="Most.")
+@click.option("--sensor", help="Only this sensor, by any name it has or had.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Most lines.")
 @json_option
 @connection_options
-def ledger_command(*, limit: int, connection: ConnectionOptions, as_json: bool) -> None:
-    """List readings that are no longer stored, and why.
+def ledger_command(
+    *, sensor: str | None, limit: int, connection: ConnectionOptions, as_json: bool
+) -> None:
+    """Tell what became of everything that was sent: in all, and of which sensors.
 
     For credits: ocean users ledger.
     """
     with opened(connection) as engine:
-        losses = engine.ledger(limit=limit)
-    print_list(
-        losses,
-        {
-            "SENSOR": lambda loss: loss["sensor_id"],
-            "WHY": lambda loss: loss["class"],
-            "COUNT": lambda loss: loss["count"],
-            "LAST CHANGED": lambda loss: moment(loss["updated_at"]),
-        },
-        empty="Nothing that was ever acknowledged has gone.",
-        as_json=as_json,
+        summary = engine.ledger_totals()
+        losses = engine.ledger(sensor_id=sensor, limit=limit)
+    if as_json:
+        print_json({**summary, "sensors": losses})
+        return
+    totals = summary["totals"]
+    if sensor is None and totals is not None:
+        click.echo("\n".join(_totals_lines(totals)) + "\n")
+    rows = [
+        [loss["sensor_id"] or _UNKNOWN, loss["class"], loss["count"], moment(loss["updated_at"])]
+        for loss in losses
+    ]
+    empty = "Nothing was refused, sent twice, forgotten or evicted."
+    print_table(("SENSOR", "WHY", "COUNT", "LAST CHANGED"), rows, empty)
+    if len(losses) == limit:
+        click.echo(f"At most {limit} lines are shown; --limit shows more, --sensor one sensor.")
+    click.echo(_exactness(summary["approximate"]))
+
+
+def _totals_lines(totals: Mapping[str, int]) -> list[str]:
+    """Return one line for each class: what, how much, what that means."""
+    titles = {error.code: error("").title for error in all_error_classes()}
+    lines: list[tuple[str, str, str]] = []
+    for name, count in totals.items():
+        refused, _, code = name.partition(" ")
+        meaning = titles.get(code, "") if refused == "refused" else _MEANINGS.get(name, "")
+        lines.append((name, f"{count:,}", meaning))
+    widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
+    return [
+        f"{name:<{widths[0]}}  {count:>{widths[1]}}  {meaning}".rstrip()
+        for name, count, meaning in lines
+    ]
+
+
+def _exactness(approximate: Mapping[str, Any] | None) -> str:
+    if approximate is None:
+        return "All figures are exact."
+    stops = counted(approximate["stops"], "unclean stop")
+    return (
+        f"Refusals may be a few seconds short: {stops} between {moment(approximate['since'])} and "
+        f"{moment(approximate['until'])}. All else is exact."
     )
 
 

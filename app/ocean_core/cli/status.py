@@ -3,26 +3,97 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ocean_core.cli.engine import data_dir_of, opened
-from ocean_core.cli.options import ConnectionOptions, connection_options
+from ocean_core.cli.options import ConnectionOptions, connection_options, examples
 from ocean_core.cli.tables import counted
+from ocean_core.cli.watch import WORDS, Watch
+from ocean_core.model.errors import DataDirError
+from ocean_core.obs.clock import SystemClock
 from ocean_core.runtime.private_server import find_server
 
+INTERVAL_S: Final = 2.0
+ASK_TIMEOUT_S: Final = 2.0
 
-@click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print the snapshot as JSON.")
+
+@click.command(
+    "status",
+    epilog=examples(
+        "ocean status", "ocean status --watch", "ocean status --watch --json --count 60"
+    ),
+)
+@click.option("--watch", is_flag=True, help="Go on: print a line per interval until Ctrl-C.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0.2, 3600),
+    metavar="SECONDS",
+    help=f"Time between lines of --watch.  [default: {INTERVAL_S:g}]",
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), metavar="N", help="End --watch after so many lines."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the snapshot as JSON; with --watch an object per line.",
+)
 @connection_options
-def status_command(*, connection: ConnectionOptions, as_json: bool) -> None:
-    """Say how a running server is."""
+def status_command(
+    *,
+    connection: ConnectionOptions,
+    watch: bool,
+    interval_s: float | None,
+    count: int | None,
+    as_json: bool,
+) -> None:
+    """Say how a running server is."""  # fmt: skip
+    if watch:
+        interval_s = INTERVAL_S if interval_s is None else interval_s
+        _watch(connection, interval_s, count, as_json=as_json)
+        return
+    if interval_s is not None or count is not None:
+        raise click.UsageError("--interval and --count belong to --watch")
     with opened(connection, may_start=False) as engine:
         status = engine.status()
     lines = [] if as_json else status_lines(status, _addresses(connection))
     click.echo(json.dumps(status, indent=2) if as_json else "\n".join(lines))
+
+
+def _watch(
+    connection: ConnectionOptions, interval_s: float, count: int | None, *, as_json: bool
+) -> None:
+    """Print a line per interval; Ctrl-C is the ordinary end.
+
+    Raises DataDirError if there is nothing that a server could be waited for on.
+    """
+    data_dir = data_dir_of(connection)
+    if connection.url is None and not data_dir.is_dir():
+        raise DataDirError(
+            f"{data_dir}: does not exist, and no server runs there",
+            hint="Name the data directory of the box with --data-dir, or its address with --url.",
+        )
+    # A server that does not answer is to be told of soon, not after half a minute of trying.
+    with opened(connection, may_start=False, timeout_s=max(ASK_TIMEOUT_S, interval_s)) as engine:
+        watch = Watch(
+            engine.status,
+            clock=SystemClock(),
+            pause=time.sleep,
+            tell=click.echo,
+            as_json=as_json,
+            is_terminal=sys.stdout.isatty(),
+        )
+        try:
+            watch.run(interval_s, count)
+        except KeyboardInterrupt:
+            return
 
 
 def _addresses(connection: ConnectionOptions) -> list[str]:
@@ -37,7 +108,7 @@ def status_lines(status: dict[str, Any], listens: Sequence[str] = ()) -> list[st
     """Return the snapshot as lines: verdict first, then cause, then detail."""
     buffer, analytics, ingest = status["buffer"], status["analytics"], status["ingest"]
     accounts = status["accounts"]
-    word = {"operational": "OK", "degraded": "DEGRADED"}.get(status["status"], "REFUSING")
+    word = WORDS.get(status["status"], "REFUSING")
     lines = [f"{word}  Ocean Core {status['version']}, up {_duration(status['uptime_seconds'])}"]
     for alarm in status["alarms"]:
         lines.append(f"  ! {alarm['name']}: {alarm['detail']}")
@@ -71,9 +142,21 @@ def status_lines(status: dict[str, Any], listens: Sequence[str] = ()) -> list[st
         "  disk       "
         + ", ".join(f"{name} {size:,.1f} MB" for name, size in status["files_mb"].items())
         + f", {status['disk_free_mb']:,.0f} MB free",
+        "  flash      " + _flash_text(status["flash"]),
         f"  data       {status['data_dir']} (previous stop {status['previous_stop']})",
     ]
     return lines
+
+
+def _flash_text(flash: dict[str, Any]) -> str:
+    text = f"{flash['written_mb']:,.1f} MB written since the start"
+    if flash["bytes_per_reading"] is not None:
+        text += f", {flash['bytes_per_reading']:,.0f} bytes per reading"
+    if flash["written_mb_per_day"] is not None:
+        text += f", {flash['written_mb_per_day']:,.0f} MB a day"
+    if flash["device_written_mb"] is not None:
+        text += f" (the device, by all programs: {flash['device_written_mb']:,.1f} MB)"
+    return text
 
 
 def _duration(seconds: float) -> str:

@@ -195,7 +195,7 @@ class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     memory_limit_mb: Annotated[
         int, Meta(ge=64, le=1_048_576, description="Memory DuckDB may use, MiB.")
-    ] = 384
+    ] = 128
     threads: Annotated[int, Meta(ge=1, le=64, description="Threads DuckDB may use.")] = 2
     query_timeout_s: Annotated[
         int, Meta(ge=1, le=3600, description="Seconds after which a query is given up.")

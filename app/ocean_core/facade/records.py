@@ -116,9 +116,22 @@ class SensorRecords(Part):
         body = {"confirm": sensor_id}
         return dict(self._post(f"/sensors/{segment(sensor_id)}/forget", body))
 
-    def ledger(self, *, limit: int = LISTED) -> list[Json]:
-        """Return what is no longer stored: sensor_id, class (forgotten, …), count, updated_at."""
-        return self._list("/ledger", "sensors", limit)
+    def ledger(self, *, sensor_id: str | None = None, limit: int = LISTED) -> list[Json]:
+        """Return what was not, or is no longer, stored: sensor_id, class, count, updated_at.
+
+        Classes are ``duplicate``, ``refused`` with the code of the error, ``forgotten``, ``evicted``.
+        An empty sensor_id stands for what belongs to no sensor that is known.
+        """
+        return self._list("/ledger", "sensors", limit, {"sensor_id": sensor_id})
+
+    def ledger_totals(self) -> Json:
+        """Return ``totals`` of all sensors by class, with ``stored``, and ``approximate``.
+
+        The latter is None as long as all of it is exact; else it tells between which moments
+        (since, until) refusals may be missing, after how many unclean stops.
+        """
+        page = self._get("/ledger", {"limit": 1})
+        return {name: page[name] for name in ("totals", "approximate")}
 
 
 class Administration(Part):

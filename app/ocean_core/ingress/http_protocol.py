@@ -44,8 +44,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _is_refused = False
     _cancel_handshake: Callable[[], object] | None = None
     _header_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
     _in_header = False
-    _has_begun = False
+    _in_message = False
     _header_bytes = 0
     """What came while the header now being read was not complete; at least as much as its part."""
     _is_too_large = False
@@ -111,6 +112,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection (asyncio calls this)."""
         self._stop_timer()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
         self.admission.forget(self)
         if not self._is_refused:
             super().connection_lost(exc)
@@ -125,7 +128,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._header_bytes = 0
         elif self._header_bytes > limits.HEADER_BYTES_MAX and not self.transport.is_closing():
             self._refuse_header()
-        if self._in_header:
+        if self._in_header or self.is_idle:
+            # The second: an empty line came, and uvicorn has ended the timer that it had.
             if self._header_timer is None and not self.transport.is_closing():
                 self._start_timer()
         elif self._header_timer is not None:
@@ -134,7 +138,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a request begins (the parser calls this)."""
         self._in_header = True
-        self._has_begun = True
+        self._in_message = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -157,6 +161,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Note that the whole request is there (the parser calls this)."""
         if self._offers.is_offered:
             return
+        self._in_message = False
         self.scope[WHOLE_KEY] = True  # type: ignore[typeddict-unknown-key]
         super().on_message_complete()
 
@@ -166,10 +171,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse_header()
         else:
             super().send_400_response(msg)
+            self._watch_reader()
+
+    def on_response_complete(self) -> None:
+        """Go on, or see that the connection ends (uvicorn calls this)."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_reader()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read, but not for ever (asyncio calls this)."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close what has been idle for long (uvicorn calls this)."""
+        if not self.transport.is_closing():
+            self._close()
 
     def _refuse_header(self) -> None:
         self.transport.write(_TOO_LARGE)
-        self.transport.close()
+        self._close()
 
     def give_way(self) -> None:
         """Close, for another connection (admission calls this; it has forgotten this one)."""
@@ -199,8 +221,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _close(self) -> None:
         if self.is_connected:
             self.transport.close()
+            self._watch_reader()
         elif self._cancel_handshake is not None:
             self._cancel_handshake()
+
+    def _watch_reader(self) -> None:
+        if self._reader_timer is None:
+            self._look_at_reader(0)
+
+    def _look_at_reader(self, unread_before: int) -> None:
+        """Cut off a client that has read nothing of its answers for long.
+
+        It would hold its place for ever, and after a close still a descriptor and memory.
+        """
+        self._reader_timer = None
+        unread = self.transport.get_write_buffer_size()
+        if unread_before and unread >= unread_before:
+            self.transport.abort()
+        elif unread:
+            self._reader_timer = self.loop.call_later(
+                self.bounds.keep_alive_s, self._look_at_reader, unread
+            )
 
     def _start_timer(self) -> None:
         self._header_timer = self.loop.call_later(self.bounds.request_timeout_s, self._too_slow)
@@ -213,9 +254,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._header_timer = None
         if not self.transport.is_closing():
-            if self._has_begun:
+            if self._in_header:
                 self.transport.write(_TIMED_OUT)
-            self.transport.close()
+            self._close()
 
 
 def bounded_protocol(

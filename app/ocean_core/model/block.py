@@ -8,6 +8,7 @@ Python object per reading.
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,33 +122,41 @@ def pack_block(block: Block) -> bytes:
     rows = block.rows
     count = len(rows)
     assert 1 <= count <= limits.BLOCK_ROWS_MAX, count
-    names = bytearray()
-    for sensor_id, metric in rows.series:
-        sensor_bytes = sensor_id.encode()
-        metric_bytes = metric.encode()
-        names += _NAME_LENGTHS.pack(len(sensor_bytes), len(metric_bytes))
-        names += sensor_bytes
-        names += metric_bytes
-    parts = [np.asarray(rows.timestamp_us, dtype="<i8").tobytes()]
+    names = _pack_names(rows.series)
     payload = b""
+    index = _contiguous(rows.series_index, "<u4")
+    parts: list[bytes | memoryview] = [_contiguous(rows.timestamp_us, "<i8")]
     if isinstance(rows, Readings):
-        parts.append(np.asarray(rows.value, dtype="<f8").tobytes())
-        parts.append(np.asarray(rows.series_index, dtype="<u4").tobytes())
+        parts += [_contiguous(rows.value, "<f8"), index]
     else:
         payload = b"".join(rows.payload)
         ends = np.cumsum([len(item) for item in rows.payload], dtype="<u4")
-        parts.append(np.asarray(rows.series_index, dtype="<u4").tobytes())
-        parts.append(ends.tobytes())
-    parts.append(np.asarray(rows.quality, dtype="u1").tobytes())
-    parts.append(bytes(names))
-    parts.append(payload)
-    body = b"".join(parts)
+        parts += [index, ends.data]
+    parts += [_contiguous(rows.quality, "u1"), names, payload]
     header = HEADER.pack(
         MAGIC, block.kind, 0, HEADER_BYTES, block.first_id, count, len(rows.series),
         block.arrival_us, block.uuid, len(names), len(payload), 0, 0,
-    )  # fmt: skip
-    crc = zlib.crc32(body, zlib.crc32(header[:60]))
-    return header[:60] + struct.pack("<I", crc) + body
+    )[:60]  # fmt: skip
+    crc = zlib.crc32(header)
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    # The columns are copied here and nowhere before.
+    return b"".join([header, struct.pack("<I", crc), *parts])
+
+
+def _contiguous(column: npt.ArrayLike, dtype: str) -> memoryview:
+    return np.ascontiguousarray(column, dtype=dtype).data
+
+
+def _pack_names(series: Sequence[SeriesName]) -> bytes:
+    parts: list[bytes] = []
+    for sensor_id, metric in series:
+        sensor_bytes = sensor_id.encode()
+        metric_bytes = metric.encode()
+        parts += (
+            _NAME_LENGTHS.pack(len(sensor_bytes), len(metric_bytes)), sensor_bytes, metric_bytes,
+        )  # fmt: skip
+    return b"".join(parts)
 
 
 def unpack_block(data: bytes | memoryview) -> Block:
@@ -170,11 +179,12 @@ def unpack_block(data: bytes | memoryview) -> Block:
     view = memoryview(data)
     if zlib.crc32(view[HEADER_BYTES:], zlib.crc32(view[:60])) != crc:
         raise BlockDamagedError("the CRC does not match")
-    return Block(first_id, arrival_us, uuid, _unpack_rows(data, kind, count, series_count))
+    rows = _unpack_rows(data, kind, count, series_count, names_bytes)
+    return Block(first_id, arrival_us, uuid, rows)
 
 
 def _unpack_rows(
-    data: bytes | memoryview, kind: int, count: int, series_count: int
+    data: bytes | memoryview, kind: int, count: int, series_count: int, names_bytes: int
 ) -> Readings | Events:
     offset = HEADER_BYTES
     timestamp_us = np.frombuffer(data, "<i8", count, offset)
@@ -188,7 +198,8 @@ def _unpack_rows(
         offset += 4 * count
     quality = np.frombuffer(data, "u1", count, offset)
     offset += count
-    series, offset = _unpack_names(data, series_count, offset)
+    series = _unpack_names(bytes(data[offset : offset + names_bytes]), series_count)
+    offset += names_bytes
     if int(series_index.max()) >= series_count:
         raise BlockDamagedError("a row points outside the dictionary")
     if kind == BlockKind.READINGS:
@@ -201,20 +212,60 @@ def _unpack_rows(
     return Events(series, series_index, timestamp_us, quality, payload)
 
 
-def _unpack_names(
-    data: bytes | memoryview, series_count: int, offset: int
-) -> tuple[list[SeriesName], int]:
+class _KnownNames:
+    """Dictionaries that were unpacked: the same ones come again and again.
+
+    Bounded by the bytes they had; what came first goes first. For any thread.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._series: dict[bytes, tuple[SeriesName, ...]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, names: bytes) -> tuple[SeriesName, ...] | None:
+        return self._series.get(names)
+
+    def keep(self, names: bytes, series: tuple[SeriesName, ...]) -> None:
+        if len(names) > self._bytes_max // 4:
+            return
+        with self._lock:
+            if names in self._series:
+                return
+            self._series[names] = series
+            self._bytes += len(names)
+            while self._bytes > self._bytes_max:
+                oldest = next(iter(self._series))
+                del self._series[oldest]
+                self._bytes -= len(oldest)
+
+
+_known_names: Final = _KnownNames(limits.KNOWN_NAMES_BYTES_MAX)
+
+
+def _unpack_names(names: bytes, series_count: int) -> tuple[SeriesName, ...]:
+    known = _known_names.get(names)
+    if known is not None and len(known) == series_count:
+        return known
     series: list[SeriesName] = []
+    offset = 0
     try:
         for _ in range(series_count):
-            sensor_bytes, metric_bytes = _NAME_LENGTHS.unpack_from(data, offset)
+            sensor_bytes, metric_bytes = _NAME_LENGTHS.unpack_from(names, offset)
             middle = offset + 4 + sensor_bytes
             end = middle + metric_bytes
-            series.append((str(data[offset + 4 : middle], "utf-8"), str(data[middle:end], "utf-8")))
+            if end > len(names):
+                raise BlockDamagedError("the dictionary is damaged: it ends within a name")
+            series.append(
+                (str(names[offset + 4 : middle], "utf-8"), str(names[middle:end], "utf-8"))
+            )
             offset = end
     except (struct.error, UnicodeDecodeError) as error:
         raise BlockDamagedError(f"the dictionary is damaged: {error}") from error
-    return series, offset
+    found = tuple(series)
+    _known_names.keep(names, found)
+    return found
 
 
 class ReadingsBuilder:
@@ -222,6 +273,9 @@ class ReadingsBuilder:
 
     def __init__(self) -> None:
         self._series: dict[SeriesName, int] = {}
+        # Where the names of a dictionary are here, None if in the same places; by its identity,
+        # which stays taken as long as it is kept here, too.
+        self._places: dict[int, tuple[tuple[SeriesName, ...], UInt32Column | None]] = {}
         self._index: list[npt.NDArray[np.uint32]] = []
         self._timestamp: list[Int64Column] = []
         self._value: list[Float64Column] = []
@@ -237,21 +291,38 @@ class ReadingsBuilder:
         """Append rows and return the position of the first of them."""
         position = self._rows
         self._rows += len(readings)
-        series = self._series
-        mapping = [series.setdefault(name, len(series)) for name in readings.series]
         if isinstance(readings.timestamp_us, np.ndarray):
             self._settle()
-            self._index.append(np.array(mapping, dtype=np.uint32)[readings.series_index])
+            places = self._places_of(readings.series)
+            index = np.asarray(readings.series_index, dtype=np.uint32)
+            self._index.append(index if places is None else places.take(index))
             self._timestamp.append(readings.timestamp_us)
             self._value.append(np.asarray(readings.value, dtype=np.float64))
             self._quality.append(np.asarray(readings.quality, dtype=np.uint8))
         else:
-            index, timestamp, value, quality = self._loose
-            index.extend([mapping[i] for i in readings.series_index])
+            series = self._series
+            mapping = [series.setdefault(name, len(series)) for name in readings.series]
+            loose, timestamp, value, quality = self._loose
+            loose.extend([mapping[i] for i in readings.series_index])
             timestamp.extend(readings.timestamp_us)
             value.extend(readings.value)
             quality.extend(readings.quality)
         return position
+
+    def _places_of(self, names: Sequence[SeriesName]) -> UInt32Column | None:
+        """Return the place of each name among ours, None if all have the same here."""
+        known = self._places.get(id(names)) if isinstance(names, tuple) else None
+        if known is not None:
+            return known[1]
+        series = self._series
+        mapping = [series.setdefault(name, len(series)) for name in names]
+        places = None
+        if mapping != list(range(len(mapping))):
+            places = np.array(mapping, dtype=np.uint32)
+        # A list may be another one the next time.
+        if isinstance(names, tuple):
+            self._places[id(names)] = names, places
+        return places
 
     def _settle(self) -> None:
         index, timestamp, value, quality = self._loose

@@ -32,7 +32,7 @@ def reading_digests(
     """
     moments = np.ascontiguousarray(timestamp_us, dtype=np.int64).view(np.uint64)
     bits = np.ascontiguousarray(value, dtype=np.float64).view(np.uint64)
-    return _mix(_mix(moments) ^ bits)
+    return mixed(mixed(moments) ^ bits)
 
 
 def digest_of(
@@ -52,8 +52,9 @@ def digest_text(digest: int) -> str:
     return f"{digest:016x}"
 
 
-def _mix(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    mixed = numbers + _GOLDEN
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
-    return mixed ^ (mixed >> np.uint64(31))
+def mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return numbers that look random, the same for the same ones."""
+    found = numbers + _GOLDEN
+    found = (found ^ (found >> np.uint64(30))) * _FIRST
+    found = (found ^ (found >> np.uint64(27))) * _SECOND
+    return found ^ (found >> np.uint64(31))

@@ -7,6 +7,8 @@ access, 7 lifecycle, 8 accounts, 9 our own fault. Which HTTP status a code becom
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -39,6 +41,8 @@ class OceanError(Exception):
         self.detail = detail
         self.fields = fields
         self.retry_after_s = retry_after_s
+        # Of a request with readings that is refused: how many of which sensors, if that is known.
+        self.refused: Mapping[str, int] | None = None
         if hint is not None:
             self.hint = hint
 
@@ -89,7 +93,7 @@ class TlsError(ConfigError):
 
 
 class MalformedBodyError(OceanError):
-    """The body is not JSON that this address takes."""
+    """The body is not one that this address takes."""
 
     code = "OC-2001"
     hint = (

@@ -25,6 +25,7 @@ CONNECTIONS_MAX: Final = 512
 REQUEST_TIMEOUT_S: Final = 10
 DECODE_INLINE_BYTES_MAX: Final = 256 * 1024
 DECODE_SLOWLY_INLINE_BYTES_MAX: Final = 8 * 1024
+EXPAND_INLINE_BYTES_MAX: Final = 32 * 1024
 BODIES_BYTES_MAX: Final = 96 * MIB
 LOGIN_BODY_BYTES_MAX: Final = 16 * 1024
 RECORD_BODY_BYTES_MAX: Final = 256 * 1024
@@ -53,15 +54,18 @@ FUTURE_TOLERANCE_US: Final = 60_000_000
 BLOCK_ROWS_MAX: Final = 1_000_000
 BLOCK_MERGE_ROWS_MAX: Final = 65_536
 BLOCK_BYTES_MAX: Final = 64 * MIB
+KNOWN_NAMES_BYTES_MAX: Final = 512 * 1024
 READING_ID_MAX: Final = 2**53 - 1
 
 # The journal's queue between the event loop and the writer thread.
 JOURNAL_QUEUE_BYTES_MAX: Final = 64 * MIB
 JOURNAL_QUEUE_REQUESTS_MAX: Final = 50_000
 JOURNAL_WAL_PAGES_MAX: Final = 1_000
+DUPLICATE_SENSORS_MAX: Final = 20_000
 
-# Mover and live window.
-MOVER_ROWS_PER_DRAIN: Final = 50_000
+# Mover and live window. From 122,880 rows on DuckDB writes whole row groups to where they stay;
+# smaller transactions go through its WAL first, and cost half as much again per reading.
+MOVER_ROWS_PER_DRAIN: Final = 125_000
 MOVER_ROWS_PER_DRAIN_BEHIND: Final = 200_000
 LIVE_WINDOW_BYTES_MAX: Final = 32 * MIB
 LIVE_RING_ROWS: Final = 1_024
@@ -80,6 +84,15 @@ EVENTS_PAGE_DEFAULT: Final = 100
 EVENTS_PAGE_MAX: Final = 1_000
 QUERIES_WAITING_MAX: Final = 256
 QUERY_FRESHNESS_WAIT_S: Final = 1.0
+VERIFY_STEP_ROWS: Final = 2_000_000
+VERIFY_STEP_S: Final = 1.0
+VERIFY_SERIES_LISTED_MAX: Final = 200
+VERIFY_ROWS_LISTED_MAX: Final = 20
+VERIFY_RANGES_LISTED_MAX: Final = 100
+VERIFY_TOTALS_ROWS_MAX: Final = 100_000_000
+DIGESTS_PAGE_DEFAULT: Final = 1_000
+DIGESTS_PAGE_MAX: Final = 10_000
+DIGESTS_PAGE_ROWS: Final = 20_000_000
 
 # Messages between the two processes.
 IPC_MESSAGE_BYTES_MAX: Final = 128 * MIB
@@ -125,6 +138,9 @@ KEY_PATTERN_BYTES_MAX: Final = 512
 AUDIT_ROWS_MAX: Final = 100_000
 OPERATIONAL_QUEUE_MAX: Final = 20_000
 REQUEST_ANSWERS_MAX: Final = 10_000
+
+# The loss ledger.
+REFUSALS_HELD_MAX: Final = 10_000
 
 # Access.
 LOGIN_FREE_FAILURES: Final = 5

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from ocean_core.model.block import Events, Quality, Readings
 from ocean_core.model.errors import FieldProblem
@@ -31,7 +33,8 @@ class Intake:
 
     ``layout`` has one number per accepted item, in the request's order: how many readings the item
     became, or 0 if it became one event. None means one reading each, the usual case. ``columnar``:
-    it came as columns of readings, and is answered with the first and the last id.
+    it came as columns of readings, and is answered with the first and the last id. ``refused`` tells
+    how many items of which sensors were not accepted, as far as that is clear.
     """
 
     readings: Readings | None
@@ -40,6 +43,7 @@ class Intake:
     layout: tuple[int, ...] | None = None
     rejects: tuple[FieldProblem, ...] = ()
     columnar: bool = False
+    refused: Mapping[str, int] | None = None
 
     @property
     def rows(self) -> int:
@@ -47,6 +51,23 @@ class Intake:
         return (len(self.readings) if self.readings is not None else 0) + (
             len(self.events) if self.events is not None else 0
         )
+
+    def rows_by_sensor(self) -> dict[str, int]:
+        """Return how many readings and events there are of each sensor."""
+        counts: dict[str, int] = {}
+        for rows in (self.readings, self.events):
+            if rows is None:
+                continue
+            per_series = (
+                [len(rows)]
+                if len(rows.series) == 1
+                else np.bincount(
+                    np.asarray(rows.series_index, dtype=np.int64), minlength=len(rows.series)
+                ).tolist()
+            )
+            for (sensor_id, _), count in zip(rows.series, per_series, strict=True):
+                counts[sensor_id] = counts.get(sensor_id, 0) + count
+        return counts
 
     @property
     def untrusted_clock(self) -> bool:
@@ -75,6 +96,11 @@ class Receipt(msgspec.Struct, frozen=True):
     timestamp_us: int = 0
     duplicate: bool = False
     columnar: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Readings and events together."""
+        return self.items if self.layout is None else sum(size or 1 for size in self.layout)
 
     def item_ids(self) -> list[int]:
         """Return the id of each accepted item: that of its first reading, or of its event."""

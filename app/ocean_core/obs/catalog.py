@@ -18,9 +18,10 @@ METRICS: Final = (
         "ocean_request_duration_seconds", "histogram", "Time to answer HTTP requests.", ("route",)
     ),
     Metric("ocean_errors_total", "counter", "Errors answered to clients.", ("code",)),
+    Metric("ocean_ingress_fast_requests_total", "counter", "Ingest requests answered by the fast path."),
     Metric("ocean_telemetry_ingested_total", "counter", "Readings and events acknowledged."),
     Metric("ocean_telemetry_duplicate_total", "counter", "Readings sent again, not stored twice."),
-    Metric("ocean_telemetry_refused_total", "counter", "Items refused; a whole request counts once.", ("code",)),
+    Metric("ocean_telemetry_refused_total", "counter", "Requests with readings that were refused, each once; and items refused out of a batch whose others were stored.", ("code",)),
     Metric("ocean_queries_processed_total", "counter", "Analytics queries answered.", ("query",)),
     Metric(
         "ocean_database_query_duration_seconds", "histogram",
@@ -55,6 +56,15 @@ METRICS: Final = (
     Metric("ocean_storage_series", "gauge", "Series known."),
     Metric("ocean_storage_file_bytes", "gauge", "Size on disk, WAL included.", ("file",)),
     Metric("ocean_storage_disk_free_bytes", "gauge", "Free space where the data directory is."),
+    Metric(
+        "ocean_storage_device_written_bytes_total", "counter",
+        "Bytes written to the data directory's device by anybody since the machine started; "
+        "absent where the system does not count them.",
+    ),
+    Metric(
+        "ocean_storage_written_bytes_per_reading", "gauge",
+        "Bytes both processes sent to block devices per reading stored, since the start.",
+    ),
     Metric("ocean_process_written_bytes", "counter", "Bytes sent to block devices.", ("process",)),
     Metric("ocean_runtime_analytics_starts_total", "counter", "Starts of the analytics process."),
     Metric("ocean_runtime_alarms_open", "gauge", "Alarms raised and not cleared."),

@@ -7,7 +7,7 @@ counter is changed by one thread, or its change is a single bytecode-atomic addi
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -44,6 +44,17 @@ class Histogram:
         """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
+
+    def observe_all(self, values: list[float]) -> None:
+        """Count values, many for little more than one."""
+        values.sort()
+        below = 0
+        for place, bound in enumerate(self.bounds):
+            reached = bisect_right(values, bound, below)
+            self.counts[place] += reached - below
+            below = reached
+        self.counts[-1] += len(values) - below
+        self.total += sum(values)
 
     @property
     def count(self) -> int:

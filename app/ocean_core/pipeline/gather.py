@@ -181,6 +181,9 @@ def _gather_events(
 
 def _ids(first_ids: list[int], counts: list[int]) -> Int64Column:
     """Return ``first .. first + count - 1`` of each block, one after the other."""
+    first, total = first_ids[0], sum(counts)
+    if first_ids[-1] + counts[-1] - first == total:
+        return np.arange(first, first + total, dtype=np.int64)
     firsts = np.array(first_ids, dtype=np.int64)
     sizes = np.array(counts, dtype=np.int64)
     before = np.cumsum(sizes) - sizes

@@ -25,6 +25,7 @@ from ocean_core.pipeline.ring import MINUTE_ROW, RECENT_ROW, Ring, Rows
 from ocean_core.pipeline.rollup import (
     HOUR_US,
     MINUTE_US,
+    Offsets,
     SeriesRuns,
     merge_partials,
     minute_partials,
@@ -308,10 +309,11 @@ class LiveWindow:
                 self.catalog.setdefault(sensor_id, {})[metric] = state
 
     def _fill_rings(self, runs: SeriesRuns, minutes: Partials, before: list[int]) -> None:
-        recent = _recent_rows(runs)
+        tails = _Tails.of(runs, self._ring_rows)
+        recent = _recent_rows(runs, tails.positions)
         partials = _minute_rows(minutes)
         ids = runs.series_id
-        starts = [*runs.starts.tolist(), len(recent)]
+        starts = tails.starts
         minute_starts = [*np.searchsorted(minutes.series_id, ids).tolist(), len(partials)]
         for k, series_id in enumerate(ids.tolist()):
             # One lock per series: a reader waits for microseconds, not for the whole batch.
@@ -321,7 +323,7 @@ class LiveWindow:
                     continue
                 new = recent[starts[k] : starts[k + 1]]
                 new_minutes = partials[minute_starts[k] : minute_starts[k + 1]]
-                self._add(rings, new, new_minutes)
+                self._add(rings, new, new_minutes, tails.left_out_us[k])
 
     def _rings_of(self, series_id: int, last_ts_us: int) -> _Rings | None:
         """Return the rings of a series, made if there is room or somebody asked for them."""
@@ -339,13 +341,13 @@ class LiveWindow:
         self._ring_bytes += rings.bytes
         return rings
 
-    def _add(self, rings: _Rings, recent: Rows, minutes: Rows) -> None:
+    def _add(self, rings: _Rings, recent: Rows, minutes: Rows, left_out_us: int | None) -> None:
         before = rings.bytes
         recent_max, minutes_max = self._ring_rows, MINUTE_RING_ROWS
         if not rings.asked_for and self._is_tight(rings, len(recent), len(minutes)):
             # No more memory for those nobody asks for: they go on with what they have.
             recent_max, minutes_max = rings.recent.capacity, rings.minutes.capacity
-        rings.recent.append(recent, recent_max)
+        rings.recent.append(recent, recent_max, left_out_us)
         _append_minutes(rings.minutes, minutes, minutes_max)
         self._ring_bytes += rings.bytes - before
         while self._ring_bytes > self._bytes_max and self._rings:
@@ -375,12 +377,45 @@ class LiveWindow:
             self.events[sensor_id] = EventState(series_id, sensor_id, n, first, last)
 
 
-def _recent_rows(runs: SeriesRuns) -> Rows:
-    rows = np.empty(len(runs.rows), dtype=RECENT_ROW)
-    rows["ts"] = runs.rows.ts_us
-    rows["value"] = runs.rows.value
-    rows["id"] = runs.rows.id
-    rows["quality"] = runs.rows.quality
+class _Tails(NamedTuple):
+    """Which rows of a batch can be in rings: the newest of each run.
+
+    ``positions`` are those in the runs, None for all. Run ``k`` keeps those from ``starts[k]`` to
+    ``starts[k + 1]``; ``left_out_us[k]`` is the newest time before them, None if there is none.
+    """
+
+    positions: Offsets | None
+    starts: list[int]
+    left_out_us: list[int | None]
+
+    @classmethod
+    def of(cls, runs: SeriesRuns, rows_max: int) -> _Tails:
+        lasts = runs.lasts
+        sizes = lasts + 1 - runs.starts
+        over = sizes - rows_max
+        if int(over.max()) <= 0:
+            starts = [*runs.starts.tolist(), len(runs)]
+            return cls(None, starts, [None] * len(sizes))
+        kept = np.minimum(sizes, rows_max)
+        ends = np.cumsum(kept)
+        positions = np.arange(int(ends[-1])) + np.repeat(lasts + 1 - ends, kept)
+        left_out = runs.ts_us[np.maximum(lasts - rows_max, 0)].tolist()
+        return cls(
+            positions,
+            [0, *ends.tolist()],
+            [ts if more > 0 else None for ts, more in zip(left_out, over.tolist(), strict=True)],
+        )
+
+
+def _recent_rows(runs: SeriesRuns, positions: Offsets | None) -> Rows:
+    order, ts_us, value = runs.order, runs.ts_us, runs.value
+    if positions is not None:
+        order, ts_us, value = order[positions], ts_us[positions], value[positions]
+    rows = np.empty(len(order), dtype=RECENT_ROW)
+    rows["ts"] = ts_us
+    rows["value"] = value
+    rows["id"] = runs.readings.id[order]
+    rows["quality"] = runs.readings.quality[order]
     return rows
 
 
@@ -398,9 +433,11 @@ def _append_minutes(ring: Ring, rows: Rows, rows_max: int) -> None:
     Otherwise every transaction would add a row, four a second while somebody asks.
     """
     last = ring.last()
-    if last is not None and int(last["ts"][0]) == int(rows["ts"][0]):
-        last[0] = _merged(last[0].item(), rows[0].item())
-        rows = rows[1:]
+    if last is not None:
+        first = rows[0].item()
+        if last[0] == first[0]:
+            ring.replace_last(_merged(last, first))
+            rows = rows[1:]
     if len(rows):
         ring.append(rows, rows_max)
 

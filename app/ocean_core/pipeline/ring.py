@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ocean_core.model.block import Int64Column
+
 RECENT_ROW: Final = np.dtype([("ts", "<i8"), ("value", "<f8"), ("id", "<i8"), ("quality", "u1")])
 """A reading; ``ts`` in microseconds."""
 
@@ -35,10 +37,13 @@ class Ring:
     order the rows came. Rows at or before it can never be part of such a range and are not taken.
     """
 
-    __slots__ = ("_count", "_rows", "_start", "complete_after")
+    __slots__ = ("_count", "_rows", "_start", "_ts", "bytes", "complete_after")
 
     def __init__(self, dtype: np.dtype[Any], complete_after: int) -> None:
         self._rows: Rows = np.empty(ROWS_AT_FIRST, dtype=dtype)
+        self._ts: Int64Column = self._rows["ts"]
+        self.bytes = self._rows.nbytes + OVERHEAD_BYTES
+        """Estimated memory."""
         self._start = 0
         self._count = 0
         self.complete_after = complete_after
@@ -51,14 +56,18 @@ class Ring:
         """Rows that fit without more memory."""
         return len(self._rows)
 
-    @property
-    def bytes(self) -> int:
-        """Estimated memory."""
-        return self._rows.nbytes + OVERHEAD_BYTES
+    def append(self, rows: Rows, rows_max: int, left_out_us: int | None = None) -> None:
+        """Take rows ordered by ``ts``; the oldest arrivals beyond ``rows_max`` make way.
 
-    def append(self, rows: Rows, rows_max: int) -> None:
-        """Take rows ordered by ``ts``; the oldest arrivals beyond ``rows_max`` make way."""
-        if int(rows["ts"][0]) <= self.complete_after:
+        With ``left_out_us`` these are the newest ``rows_max`` or more of a longer list, and that is
+        the newest time of those before them.
+        """
+        first_us = int(rows["ts"][0])
+        if left_out_us is not None and first_us > self.complete_after:
+            if self._count:
+                self._forget(self._count)
+            self.complete_after = max(self.complete_after, left_out_us)
+        if first_us <= self.complete_after:
             rows = rows[int(np.searchsorted(rows["ts"], self.complete_after, "right")) :]
         more = len(rows)
         surplus = self._count + more - rows_max
@@ -91,11 +100,11 @@ class Ring:
         return rows
 
     def _forget(self, old: int) -> None:
-        ts = self._rows["ts"]
+        ts = self._ts
         end = self._start + old
-        highest = int(ts[self._start : end].max())
+        highest = int(np.maximum.reduce(ts[self._start : end]))
         if end > len(ts):
-            highest = max(highest, int(ts[: end - len(ts)].max()))
+            highest = max(highest, int(np.maximum.reduce(ts[: end - len(ts)])))
         self.complete_after = max(self.complete_after, highest)
         self._start = end % len(ts)
         self._count -= old
@@ -104,6 +113,8 @@ class Ring:
         bigger = np.empty(self._next_capacity(needed, rows_max), dtype=self._rows.dtype)
         bigger[: self._count] = self.ordered()
         self._rows, self._start = bigger, 0
+        self._ts = bigger["ts"]
+        self.bytes = bigger.nbytes + OVERHEAD_BYTES
 
     def _next_capacity(self, needed: int, rows_max: int) -> int:
         capacity = len(self._rows)
@@ -132,9 +143,16 @@ class Ring:
         ts = rows["ts"]
         return rows[(ts >= start) & (ts < end)]
 
-    def last(self) -> Rows | None:
-        """Return the row that came last as a view that can be written, None if there is none."""
+    def last(self) -> tuple[Any, ...] | None:
+        """Return the row that came last, None if there is none."""
         if not self._count:
             return None
-        at = (self._start + self._count - 1) % len(self._rows)
-        return self._rows[at : at + 1]
+        row: tuple[Any, ...] = self._rows[self._last_at()].item()
+        return row
+
+    def replace_last(self, row: tuple[Any, ...]) -> None:
+        """Put another row of the same ``ts`` in the place of the one that came last."""
+        self._rows[self._last_at()] = row
+
+    def _last_at(self) -> int:
+        return (self._start + self._count - 1) % len(self._rows)

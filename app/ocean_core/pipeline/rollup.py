@@ -8,7 +8,7 @@ range may give an infinite M2; means stay finite.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,54 +27,101 @@ Offsets = npt.NDArray[np.intp]
 class SeriesRuns:
     """The readings of a batch ordered by (series_id, ts, id).
 
-    Run ``k`` holds the rows ``starts[k] : starts[k + 1]`` (the last one: to the end), all of series
-    ``series_id[k]``.
+    ``order`` has the position of each row in ``readings``, which are in id order. Run ``k`` holds
+    the rows ``starts[k] : starts[k + 1]`` (the last one: to the end), all of series
+    ``series_id[k]``. Times and values are needed in this order in any case; the other columns
+    mostly of a few rows, so they stay where they are.
     """
 
-    rows: ReadingColumns
+    readings: ReadingColumns
+    order: Offsets
+    ts_us: Int64Column
+    value: Float64Column
     starts: Offsets
     series_id: Int32Column
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def lasts(self) -> Offsets:
+        """Where each run has its last row."""
+        return np.append(self.starts[1:], len(self.order)) - 1
+
+    @property
+    def rows(self) -> ReadingColumns:
+        """All columns in this order."""
+        given = self.readings
+        return ReadingColumns(
+            given.id[self.order], given.series_id[self.order], self.ts_us, self.value,
+            given.quality[self.order],
+        )  # fmt: skip
 
 
 def sort_into_runs(readings: ReadingColumns) -> SeriesRuns:
     """Order readings, given in id order, by (series_id, ts, id)."""
-    # numpy sorts 16-bit keys by radix, an order of magnitude faster than wider ones.
-    narrow = int(readings.series_id.max()) < 65536
-    keys = readings.series_id.astype(np.uint16) if narrow else readings.series_id
+    series_id = readings.series_id
+    highest = int(series_id.max())
+    # numpy sorts narrow keys by radix, an order of magnitude faster than wider ones.
+    narrow = np.uint8 if highest < 256 else np.uint16 if highest < 65536 else np.int32
+    keys = series_id.astype(narrow)
     order = np.argsort(keys, kind="stable")
-    series_id = readings.series_id[order]
-    ts_us = readings.ts_us[order]
-    changed = series_id[1:] != series_id[:-1]
+    keys, ts_us = keys.take(order), readings.ts_us.take(order)
+    changed = keys[1:] != keys[:-1]
     if bool(np.any((ts_us[1:] < ts_us[:-1]) & ~changed)):
-        # Out of order within a series; lexsort is stable, so equal times stay in id order.
-        again = np.lexsort((ts_us, series_id))
+        again = _by_series_and_time(keys, ts_us)
         order, ts_us = order[again], ts_us[again]
     starts = np.concatenate(([0], np.flatnonzero(changed) + 1))
-    rows = ReadingColumns(
-        readings.id[order], series_id, ts_us, readings.value[order], readings.quality[order]
+    return SeriesRuns(
+        readings, order, ts_us, readings.value.take(order), starts, series_id[order[starts]]
     )
-    return SeriesRuns(rows, starts, series_id[starts])
+
+
+def _by_series_and_time(keys: npt.NDArray[Any], ts_us: Int64Column) -> Offsets:
+    """Return the order by both; what is equal stays as it is. ``keys`` are in order already."""
+    low = int(ts_us.min())
+    span = int(ts_us.max()) - low + 1
+    if (int(keys[-1]) + 1) * span >= 2**63:
+        return np.lexsort((ts_us, keys))
+    # One sort of what is nearly in order is quicker than the two of lexsort.
+    return np.argsort(keys.astype(np.int64) * span + (ts_us - low), kind="stable")
 
 
 def minute_partials(runs: SeriesRuns) -> Partials:
     """Return one partial per (series, minute), ordered by both."""
-    rows = runs.rows
-    bucket = rows.ts_us // MINUTE_US
-    starts = _starts(rows.series_id, bucket)
-    ends = np.append(starts[1:], len(rows)) - 1
-    n, mean, m2 = _moments(rows.value, starts)
+    starts, series_id = _minutes_of(runs)
+    value, ts_us = runs.value, runs.ts_us
+    ends = np.append(starts[1:], len(runs)) - 1
+    n, mean, m2 = _moments(value, starts)
+    first_ts_us = ts_us[starts]
     return Partials(
-        series_id=rows.series_id[starts],
-        bucket_us=bucket[starts] * MINUTE_US,
+        series_id=series_id,
+        bucket_us=first_ts_us // MINUTE_US * MINUTE_US,
         n=n,
         mean=mean,
         m2=m2,
-        min=np.minimum.reduceat(rows.value, starts),
-        max=np.maximum.reduceat(rows.value, starts),
-        first_ts_us=rows.ts_us[starts],
-        first_value=rows.value[starts],
-        last_ts_us=rows.ts_us[ends],
-        last_value=rows.value[ends],
+        min=np.minimum.reduceat(value, starts),
+        max=np.maximum.reduceat(value, starts),
+        first_ts_us=first_ts_us,
+        first_value=value[starts],
+        last_ts_us=ts_us[ends],
+        last_value=value[ends],
+    )
+
+
+def _minutes_of(runs: SeriesRuns) -> tuple[Offsets, Int32Column]:
+    """Return where each minute of each series starts, and the series."""
+    ts_us, starts, lasts = runs.ts_us, runs.starts, runs.lasts
+    if bool((ts_us[starts] // MINUTE_US == ts_us[lasts] // MINUTE_US).all()):
+        # What arrives as it is measured is of one minute: no need to look at every row.
+        return starts, runs.series_id
+    bucket = ts_us // MINUTE_US
+    changed = np.zeros(len(runs), dtype=np.bool_)
+    changed[1:] = bucket[1:] != bucket[:-1]
+    changed[starts] = True
+    minutes = np.flatnonzero(changed)
+    return minutes, np.repeat(
+        runs.series_id, np.diff(np.searchsorted(minutes, [*starts, len(runs)]))
     )
 
 
@@ -96,9 +143,11 @@ def _moments(
         mean = np.add.reduceat(value, starts) / n
         if not bool(np.isfinite(mean).all()):
             mean = np.add.reduceat(value / np.repeat(n, n), starts)
-        deviation = value - np.repeat(mean, n)
+        deviation = np.repeat(mean, n)
+        np.subtract(value, deviation, out=deviation)
         rest = np.add.reduceat(deviation, starts)
-        m2 = np.add.reduceat(deviation * deviation, starts) - rest * rest / n
+        np.multiply(deviation, deviation, out=deviation)
+        m2 = np.add.reduceat(deviation, starts) - rest * rest / n
     return n, _corrected(mean, rest, n), _never_negative(m2)
 
 

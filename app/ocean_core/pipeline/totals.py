@@ -99,11 +99,15 @@ class TotalsTable:
         is_newer = ~known | (new.last_ts_us >= rows["last_ts_us"])
         for column, name in _PARTIAL_FIELDS.items():
             rows[column] = getattr(merged, name)
-        ends = np.append(runs.starts[1:], len(runs.rows)) - 1
-        rows["last_quality"] = np.where(is_newer, runs.rows.quality[ends], rows["last_quality"])
-        rows["last_id"] = np.where(is_newer, runs.rows.id[ends], rows["last_id"])
-        untrusted = runs.rows.quality == Quality.UNTRUSTED_CLOCK
-        rows["untrusted_n"] += np.add.reduceat(untrusted.astype(np.int64), runs.starts)
+        newest = runs.order[runs.lasts]
+        rows["last_quality"] = np.where(
+            is_newer, runs.readings.quality[newest], rows["last_quality"]
+        )
+        rows["last_id"] = np.where(is_newer, runs.readings.id[newest], rows["last_id"])
+        untrusted = runs.readings.quality == Quality.UNTRUSTED_CLOCK
+        if bool(untrusted.any()):
+            counted = untrusted[runs.order].astype(np.int64)
+            rows["untrusted_n"] += np.add.reduceat(counted, runs.starts)
         self._rows[ids] = rows
 
     def _reserve(self, series_id: int) -> None:

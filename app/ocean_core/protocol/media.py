@@ -50,7 +50,7 @@ def media_of(content_type: str | None, allowed: frozenset[Media] = ONLY_JSON) ->
     """Return what a Content-Type stands for.
 
     A missing header is taken as JSON: small devices often send none. (Pages of other sites cannot
-    use that, see ``api.guard``.) Raises ContentTypeError for anything that is not ``allowed``.
+    use that, see ``service.guard``.) Raises ContentTypeError for anything that is not ``allowed``.
     """
     if not content_type:
         return Media.JSON
@@ -62,7 +62,7 @@ def media_of(content_type: str | None, allowed: frozenset[Media] = ONLY_JSON) ->
         if kind == "application/x-www-form-urlencoded":
             hint = "Add -H 'Content-Type: application/json' (curl -d alone says it is a form)."
         elif media is not None:
-            hint = "Send it to /api/ocean/telemetry/batch."
+            hint = "Readings in this form go to /api/ocean/telemetry/batch."
         raise ContentTypeError(
             f"Content-Type is {kind[:80]!r}",
             hint=hint,

@@ -30,6 +30,7 @@ from ocean_core.service.accounts.sessions import SessionService
 from ocean_core.service.accounts.users import UserService
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink
+from ocean_core.service.ledger import LedgerService
 from ocean_core.service.policy import IngestPolicy
 from ocean_core.storage.operational.settings import OperationalSettings
 from ocean_core.storage.operational.store import OperationalStore
@@ -92,6 +93,9 @@ class Accounts:
         self.sensors = SensorRecords(
             store, clock, LinkedAnalytics(link, lambda: journal.head_id, lambda: journal.epoch)
         )
+        self.ledger = LedgerService(
+            store, clock, self.sensors, journal, lambda: link.names, was_clean=was_clean
+        )
         self.profiles = ProfileService(store, clock, self.sensors.current_name)
         self.keys = KeyService(store, clock, os.urandom)
         self.users.on_status(lambda user_id, active: self.keys.user_changed(user_id, active=active))
@@ -130,6 +134,7 @@ class Accounts:
         await self._attempt("keys", self.keys.flush)
         if self._journal.epoch:
             await self._attempt("billing", self.billing.settle)
+        await self._attempt("ledger", self.ledger.flush)
         self._passwords.close()
         await self.store.close()
 
@@ -154,6 +159,7 @@ class Accounts:
                 await self._attempt("keys", self.keys.flush)
                 await self._attempt("metadata", self.metadata.purge)
                 await self._attempt("sensors", self.sensors.settle)
+                await self._attempt("ledger", self.ledger.flush)
             report = self.store.salvage_report
             damaged = report is not None and any(
                 self._data_dir.glob(f"{OPERATIONAL_FILE}.damaged-*")

@@ -7,6 +7,7 @@ time: the watermark in DuckDB says where to go on.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -35,7 +36,12 @@ from ocean_core.pipeline.live_window import LiveWindow
 from ocean_core.pipeline.mover import Mover, MoverCallbacks
 from ocean_core.pipeline.schedule import MoverSettings
 from ocean_core.pipeline.scrub import Scrubber
-from ocean_core.runtime.process import die_with_parent, give_way
+from ocean_core.runtime.process import (
+    die_with_parent,
+    give_way,
+    keep_freed_memory,
+    return_freed_memory,
+)
 from ocean_core.service.answering import Answering, WatermarkWaiters
 from ocean_core.service.channel import Channel
 from ocean_core.service.messages import (
@@ -55,6 +61,7 @@ from ocean_core.service.messages import (
     WatermarkAhead,
 )
 from ocean_core.service.queries.engine import QueryEngine
+from ocean_core.service.queries.verify import Verifier, VerifyCallbacks
 from ocean_core.storage.analytics import (
     AnalyticsStore,
     DuckError,
@@ -76,9 +83,14 @@ EXIT_ORPHAN: Final = 1
 EXIT_DAMAGED: Final = 3
 EXIT_CRASHED: Final = 4
 EXIT_UNOPENED: Final = 5
+GC_AFTER_OBJECTS: Final = 20_000
 STOP_MOVER_S: Final = 10.0
 STOP_SCRUB_S: Final = 1.0
 STOP_QUERIES_S: Final = 1.0
+REBUILD_DELAY_S: Final = 5.0
+"""How long after a step of a verification that found rows which differ the rebuild begins."""
+REBUILD_DELAY_MAX_S: Final = 600.0
+"""The same, counted from the first of such steps."""
 
 
 def run_analytics(
@@ -93,6 +105,10 @@ def run_analytics(
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     give_way()
+    keep_freed_memory()
+    # A batch makes thousands of objects and no cycles; looking for some after each 700 of them
+    # took a twentieth of the live window's time.
+    gc.set_threshold(GC_AFTER_OBJECTS, 10, 10)
     settings = msgspec.json.decode(settings_json, type=Settings)
     sock = socket.socket(fileno=descriptor)
     process = AnalyticsProcess(settings, data_dir, scrub=scrub)
@@ -136,6 +152,8 @@ class AnalyticsProcess:
         self._scrub = scrub
         self._rebuilding = data_dir / REBUILDING_FILE
         self._is_rebuild = False
+        self._rebuild_timer: asyncio.TimerHandle | None = None
+        self._rebuild_by = 0.0
 
     async def run(self, sock: socket.socket) -> int:
         """Open, serve, close; return the exit code."""
@@ -211,6 +229,7 @@ class AnalyticsProcess:
             self._clock,
             self._settings.analytics.query_timeout_s,
             on_damage=lambda reason: self._on_loop(self._store_damaged, reason),
+            verifier=self._make_verifier(store),
         )
         engine.use_names(self._mover.names)
         self._answering = Answering(
@@ -255,6 +274,19 @@ class AnalyticsProcess:
             _, running = await asyncio.wait(self._answers, timeout=STOP_QUERIES_S)
             self.is_stuck = bool(running)
         return not self.is_stuck
+
+    def _make_verifier(self, store: AnalyticsStore) -> Verifier:
+        on_loop = self._on_loop
+        return Verifier(
+            store,
+            lambda: JournalReader(self._data_dir / JOURNAL_FILE),
+            self._clock,
+            VerifyCallbacks(
+                on_difference=lambda reason: on_loop(self._rows_differ, reason),
+                on_damage=lambda ranges: on_loop(self._journal_blocks_damaged, ranges),
+                on_journal_error=lambda error: on_loop(self._journal_unreadable, error),
+            ),
+        )
 
     def _tell_series(self, names: Sequence[SeriesName]) -> None:
         for start in range(0, len(names), SERIES_NAMES_MAX):
@@ -368,8 +400,19 @@ class AnalyticsProcess:
         self._exit_code = EXIT_DAMAGED
         self._ended.set()
 
+    def _rows_differ(self, reason: str) -> None:
+        """Begin to rebuild, but let whoever verifies step by step hear all of it before."""
+        now = self._loop.time()
+        if self._rebuild_timer is None:
+            self._rebuild_by = now + REBUILD_DELAY_MAX_S
+        else:
+            self._rebuild_timer.cancel()
+        due = min(now + REBUILD_DELAY_S, self._rebuild_by)
+        self._rebuild_timer = self._loop.call_at(due, self._store_damaged, reason)
+
     async def _report(self) -> None:
         """Tell the ingest process how things are: soon after a change, and as a sign of life."""
+        freed_at = 0
         while True:
             progress = self._mover.progress()
             samples, histograms = self._metrics.samples()
@@ -393,4 +436,7 @@ class AnalyticsProcess:
                 async with asyncio.timeout(REPORT_MAX_S):
                     await self._changed.wait()
             except TimeoutError:
-                continue
+                # Nothing came for a while: what a flood before has left behind is not needed.
+                if progress.watermark - freed_at >= limits.MOVER_ROWS_PER_DRAIN:
+                    freed_at = progress.watermark
+                    await self._loop.run_in_executor(self._threads, return_freed_memory)

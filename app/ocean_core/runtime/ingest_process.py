@@ -27,11 +27,8 @@ from ocean_core.buffer.embedded import EmbeddedJournal
 from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.port import BufferState, IdRange
 from ocean_core.config.settings import Settings
-from ocean_core.model import limits
 from ocean_core.model.errors import (
-    ConnectionsFullError,
     OceanError,
-    PlainHttpError,
     StopTimeoutError,
 )
 from ocean_core.obs.catalog import METRICS
@@ -40,7 +37,7 @@ from ocean_core.obs.faults import Faults
 from ocean_core.obs.log import EventLog, LogBridge
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.runtime.accounts import Accounts
-from ocean_core.runtime.http_server import HttpServer, Refusals
+from ocean_core.runtime.http_server import HttpServer
 from ocean_core.runtime.listeners import (
     Listener,
     bind_listeners,
@@ -54,11 +51,8 @@ from ocean_core.runtime.process import die_with_parent, is_frozen
 from ocean_core.runtime.supervisor import Supervisor
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink, LinkHandlers
-from ocean_core.service.groups import GroupService
-from ocean_core.service.ingest import IngestService, SeriesQuota
 from ocean_core.service.messages import Hello, Report
-from ocean_core.service.problems import raw_response_of
-from ocean_core.service.rates import FairShare
+from ocean_core.service.series_quota import SeriesQuota
 from ocean_core.service.state import BufferView, StateService
 
 JOURNAL_FILE: Final = "journal.db"
@@ -232,7 +226,8 @@ class IngestProcess:
                 self._log.info("runtime.stopping")
             clean = self._analytics_stopped
         finally:
-            self._lock.release(clean=clean)
+            # Refusals that could not be written make the ledger too low, as an unclean stop does.
+            self._lock.release(clean=clean and self._accounts.ledger.is_written)
         if not clean:
             raise StopTimeoutError("the analytics process did not end in time")
         self._log.info("runtime.stopped")
@@ -281,60 +276,22 @@ class IngestProcess:
 
     def _make_server(self, decoders: ThreadPoolExecutor) -> HttpServer:
         # Litestar takes a fifth of a second to import: analytics start in the meantime.
-        from ocean_core.api.app import create_app
-        from ocean_core.api.front import Front
-        from ocean_core.api.guard import HostNames
-        from ocean_core.api.services import Services
+        from ocean_core.runtime.serving import Parts, make_ingest, make_server
 
-        server = self._settings.server
-        self._ingest = IngestService(
-            self._journal,
-            self._clock,
-            self._metrics,
-            self._alarms,
-            self._quota,
-            self._accounts.policy,
-            decoders,
-            body_bytes_max=server.body_bytes_max,
-        )
-        services = Services(
-            ingest=self._ingest,
-            link=self._link,
-            state=self._state,
-            alarms=self._alarms,
-            metrics=self._metrics,
-            log=self._log,
+        parts = Parts(
+            settings=self._settings,
             clock=self._clock,
-            server=server,
-            bodies=FairShare(limits.BODIES_BYTES_MAX),
-            groups=GroupService(
-                self._journal, self._accounts.store, self._clock, lambda: self._link.names
-            ),
-            users=self._accounts.users,
-            billing=self._accounts.billing,
-            sessions=self._accounts.sessions,
-            metadata=self._accounts.metadata,
-            profiles=self._accounts.profiles,
-            sensors=self._accounts.sensors,
-            keys=self._accounts.keys,
-            audit=self._accounts.audit,
+            log=self._log,
+            metrics=self._metrics,
+            alarms=self._alarms,
+            journal=self._journal,
+            link=self._link,
+            accounts=self._accounts,
+            state=self._state,
+            quota=self._quota,
         )
-        hosts = HostNames(self._settings.access.allowed_hosts)
-        front = Front(
-            create_app(services),
-            self._accounts.access,
-            hosts,
-            self._metrics,
-            self._log,
-            self._clock,
-        )
-        refusals = Refusals(
-            full=raw_response_of(
-                ConnectionsFullError("all connections, or all of your address, are busy")
-            ),
-            plain=raw_response_of(PlainHttpError("this port speaks TLS, the request came without")),
-        )
-        return HttpServer(front, self._settings, self._clock, self._log, refusals)
+        self._ingest = make_ingest(parts, decoders)
+        return make_server(parts, self._ingest)
 
     def _publish(self) -> None:
         started = iso_utc(self._clock.now_us())

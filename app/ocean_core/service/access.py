@@ -100,6 +100,22 @@ class AccessService:
             )
         return principal
 
+    def principal_at_once(self, authorization: bytes | None, *, is_local: bool) -> Principal | None:
+        """Return who sent a request if that is certain without waiting.
+
+        None for all others, whether they are to be let in or not: ``principal_of`` decides.
+        """
+        if authorization is None:
+            return LOCAL if is_local and self._settings.trust_loopback else None
+        scheme, _, token = authorization.decode("latin-1").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token.startswith(KEY_PREFIX):
+            return None
+        principal = self._keys.principal_of(token)
+        if principal is not None:
+            self._keys.note_used(principal.id)
+        return principal
+
     async def _find(self, token: str) -> Principal | None:
         if token.startswith(KEY_PREFIX):
             principal = self._keys.principal_of(token)

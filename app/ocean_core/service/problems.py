@@ -13,6 +13,7 @@ import msgspec
 
 from ocean_core.model import errors
 from ocean_core.model.errors import FieldProblem, OceanError
+from ocean_core.obs.log import EventLog
 
 PROBLEM_TYPE: Final = "application/problem+json"
 
@@ -118,3 +119,19 @@ def raw_response_of(error: OceanError) -> bytes:
         *(f"{name.lower()}: {value}" for name, value in headers_of(error).items()),
     ]
     return "\r\n".join(head).encode("ascii") + b"\r\n\r\n" + body
+
+
+_REFUSALS: Final = (
+    errors.UnauthenticatedError,
+    errors.ForbiddenError,
+    errors.CredentialsError,
+    errors.LoginBackoffError,
+    errors.OriginError,
+    errors.RateLimitError,
+)
+
+
+def log_refusal(log: EventLog, error: OceanError, address: str) -> None:
+    """Tell the box's log who was not let in, for whoever wonders why a sensor is silent."""
+    if isinstance(error, _REFUSALS):
+        log.info("access.refused", address=address, code=error.code, reason=error.detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,8 +19,17 @@ from ocean_core.model import limits
 from ocean_core.obs.clock import Clock, iso_utc
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import Histogram, MetricsRegistry
-from ocean_core.service.alarms import Alarm, AlarmBook
+from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink
+from ocean_core.service.flash import DeviceCounter, FlashUse
+from ocean_core.service.status import (
+    AccountsStatus,
+    AnalyticsStatus,
+    BufferStatus,
+    IngestStatus,
+    ProcessState,
+    SystemStatus,
+)
 
 ENGINE: Final = "SQLite (WAL): journal, accounts + DuckDB"
 ARCHITECTURE: Final = "one executable: ingest process + analytics process"
@@ -30,9 +40,10 @@ STORE_FILES: Final = ("journal.db", "analytics.duckdb", "clisonix_operational.db
 
 
 class _Sample(NamedTuple):
-    """What the operating system says: per process CPU percent, memory and written bytes."""
+    """What the operating system says: per process CPU percent, memory, written bytes, and its id."""
 
-    processes: dict[str, tuple[float, int, int]]
+    processes: dict[str, tuple[float, int, int, int]]
+    device_bytes: int | None
     file_bytes: dict[str, int]
     disk_free_bytes: int
     damaged_journals: list[str]
@@ -45,81 +56,6 @@ class BufferView(msgspec.Struct, frozen=True):
     reason: str
     head_id: int
     missing: list[IdRange]
-
-
-class ProcessState(msgspec.Struct):
-    """One process as the operating system sees it."""
-
-    pid: int
-    cpu_percent: float
-    memory_mb: float
-
-
-class BufferStatus(msgspec.Struct):
-    """The ingestion buffer."""
-
-    engine: str
-    state: str
-    reason: str
-    durability: str
-    head_id: int
-    depth: int
-    missing_readings: int
-    missing_ranges: list[tuple[int, int]]
-
-
-class AnalyticsStatus(msgspec.Struct):
-    """The analytics process; ``state`` is up, rebuilding or down."""
-
-    state: str
-    watermark: int
-    series: int
-    starts: int
-    rebuild_percent: float | None
-
-
-class AccountsStatus(msgspec.Struct):
-    """Users, sessions and access keys that count now; ``state`` is ready or failed."""
-
-    state: str
-    users: int
-    sessions: int
-    keys: int
-
-
-class IngestStatus(msgspec.Struct):
-    """What came in since the start, and how fast acknowledgements were, milliseconds."""
-
-    acknowledged: int
-    duplicates: int
-    refused: int
-    readings_per_second: float
-    commit_ms_p50: float | None
-    commit_ms_p99: float | None
-
-
-class SystemStatus(msgspec.Struct):
-    """The answer of /api/ocean/status; the first five fields are the original's."""
-
-    status: str
-    cpu_efficient: bool
-    engine: str
-    telemetry_buffer_size: int
-    memory_usage_mb: float
-    version: str
-    timestamp: str
-    uptime_seconds: float
-    data_dir: str
-    previous_stop: str
-    buffer: BufferStatus
-    analytics: AnalyticsStatus
-    accounts: AccountsStatus
-    ingest: IngestStatus
-    processes: dict[str, ProcessState]
-    files_mb: dict[str, float]
-    disk_free_mb: float
-    clock_synchronised: bool
-    alarms: list[Alarm]
 
 
 class StateService:
@@ -138,7 +74,9 @@ class StateService:
         buffer_view: Callable[[], BufferView],
         count_accounts: Callable[[], Awaitable[None]],
         previous_stop: str,
+        device_bytes: Callable[[], int | None] | None = None,
     ) -> None:
+        """``device_bytes`` tells what was written to the disk; None asks the system."""
         self._settings = settings
         self._data_dir = data_dir
         self._clock = clock
@@ -154,6 +92,8 @@ class StateService:
         self._rate = (clock.monotonic(), 0.0, 0.0)
         self._processes: dict[str, psutil.Process] = {}
         self._probing: asyncio.Future[_Sample] | None = None
+        self._flash = FlashUse()
+        self._device_bytes = device_bytes or DeviceCounter(data_dir).written_bytes
         reduced = settings.journal.durability == "os"
         metrics.set("ocean_runtime_durability_reduced", int(reduced))
         alarms.set_alarm("durability.reduced", active=reduced, detail="set in the configuration")
@@ -180,7 +120,7 @@ class StateService:
 
     def _probe(self) -> _Sample:
         """Ask the operating system. Runs on a thread."""
-        processes: dict[str, tuple[float, int, int]] = {}
+        processes: dict[str, tuple[float, int, int, int]] = {}
         for name, process in self._watched():
             try:
                 with process.oneshot():
@@ -188,11 +128,13 @@ class StateService:
                         process.cpu_percent(),
                         process.memory_info().rss,
                         process.io_counters().write_bytes,
+                        process.pid,
                     )
             except psutil.Error:
                 self._processes.pop(name, None)
         return _Sample(
             processes,
+            self._device_bytes(),
             {file: self._file_bytes(file) for file in STORE_FILES},
             shutil.disk_usage(self._data_dir).free,
             sorted(path.name for path in self._data_dir.glob("journal.db.damaged-*")),
@@ -206,10 +148,11 @@ class StateService:
             return
         sample = probing.result()
         metrics = self._metrics
-        for name, (cpu, memory, written) in sample.processes.items():
+        for name, (cpu, memory, written, _) in sample.processes.items():
             metrics.set("ocean_cpu_usage_percent", cpu, name)
             metrics.set("ocean_memory_usage_bytes", memory, name)
             metrics.set("ocean_process_written_bytes", written, name)
+        self._note_written(sample)
         for file, size in sample.file_bytes.items():
             metrics.set("ocean_storage_file_bytes", size, file)
         free = sample.disk_free_bytes
@@ -227,6 +170,18 @@ class StateService:
         then, count, _ = self._rate
         stored = metrics.value("ocean_telemetry_ingested_total")
         self._rate = (now, stored, (stored - count) / max(now - then, 1e-9))
+
+    def _note_written(self, sample: _Sample) -> None:
+        flash, metrics = self._flash, self._metrics
+        flash.note(
+            {name: (pid, written) for name, (_, _, written, pid) in sample.processes.items()},
+            sample.device_bytes,
+        )
+        if flash.device_bytes is not None:
+            metrics.set("ocean_storage_device_written_bytes_total", flash.device_bytes)
+        per_reading = flash.per_reading(metrics.value("ocean_telemetry_ingested_total"))
+        if per_reading is not None:
+            metrics.set("ocean_storage_written_bytes_per_reading", round(per_reading, 1))
 
     def health(self, *, ready: bool) -> tuple[bool, dict[str, Any]]:
         """Return whether the box is well, and the body of /health.
@@ -276,6 +231,7 @@ class StateService:
                 readings_per_second=round(self._rate[2], 1),
                 commit_ms_p50=_milliseconds(commits, 0.5),
                 commit_ms_p99=_milliseconds(commits, 0.99),
+                commits_within_ms=_counted_within(commits),
             ),
             processes={
                 name: ProcessState(
@@ -285,6 +241,10 @@ class StateService:
                 )
                 for name, process in list(self._processes.items())
             },
+            flash=self._flash.status(
+                metrics.value("ocean_telemetry_ingested_total"),
+                self._clock.monotonic() - self._started,
+            ),
             files_mb=self._files_mb(),
             disk_free_mb=round(metrics.value("ocean_storage_disk_free_bytes") / limits.MIB, 1),
             clock_synchronised=self._clock.synchronised(),
@@ -393,6 +353,12 @@ class StateService:
 def _milliseconds(histogram: Histogram, share: float) -> float | None:
     quantile = histogram.quantile(share)
     return None if quantile is None else quantile * 1000
+
+
+def _counted_within(histogram: Histogram) -> dict[str, int]:
+    """Return counts by upper bound in milliseconds, as text; what took longer counts as "more"."""
+    bounds = (*(f"{1000 * bound:g}" for bound in histogram.bounds), "more")
+    return dict(zip(bounds, accumulate(histogram.counts), strict=True))
 
 
 def _told(histogram: Histogram) -> str:

@@ -59,7 +59,7 @@ class Lab:
         self.link = Link()
         unused: dict[str, Any] = dict.fromkeys(
             (
-                "ingest", "state", "alarms", "groups", "metadata", "profiles", "sensors", "keys",
+                "ingest", "state", "alarms", "groups", "metadata", "profiles", "sensors", "ledger", "keys",
                 "audit", "users", "billing", "sessions",
             )
         )  # fmt: skip

@@ -4,12 +4,12 @@ import asyncio
 import io
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from ocean_core.api.access import ORIGIN_KEY, REFUSAL_KEY
 from ocean_core.api.front import Front
-from ocean_core.api.guard import HostNames
 from ocean_core.config.settings import AccessSettings
 from ocean_core.model.access import LISTENER_KEY, LOCAL, NOBODY, Origin, Principal
 from ocean_core.model.errors import UnauthenticatedError
@@ -18,6 +18,7 @@ from ocean_core.obs.clock import ManualClock
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.service.access import AccessService
+from ocean_core.service.guard import HostNames
 
 KEY = Principal("key", "k1")
 
@@ -57,7 +58,8 @@ class Lab:
         self.told = io.StringIO()
         log = EventLog(clock, stream=self.told)
         app: Any = self.app
-        self.front = Front(app, access, HostNames(), self.metrics, log, clock)
+        self.ingest: Any = Mock()
+        self.front = Front(app, access, HostNames(), self.metrics, log, clock, self.ingest)
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         self.origin = scope[ORIGIN_KEY]

@@ -1,4 +1,4 @@
-"""Journals of version 1 become version 2 when they are opened, and lose nothing."""
+"""Journals of older versions become those of today when they are opened, and lose nothing."""
 
 import asyncio
 from pathlib import Path
@@ -39,15 +39,21 @@ from support.journal_kit import (
 from support.paths import REPO
 
 # As released, unchanged.
-SCHEMA_1 = REPO / "tests/data/journal-1/schema.sql"
+SCRIPTS = (
+    REPO / "tests/data/journal-1/schema.sql",
+    REPO / "tests/data/journal-2/schema_2.sql",
+)
 EPOCH = "11111111-2222-4333-8444-555555555555"
 SCHEMA_ROWS = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY rowid"
 
 Rows = dict[int, tuple[object, ...]]
 
 
-def write_version_1(path: Path, *, blocks: int = 40, trimmed: int = 0) -> Rows:
-    """Make a journal as version 1 did; most of it in the main file, the rest in the WAL."""
+old_versions = pytest.mark.parametrize("version", range(1, len(SCRIPTS) + 1))
+
+
+def write_version(version: int, path: Path, *, blocks: int = 40, trimmed: int = 0) -> Rows:
+    """Make a journal as that version did; most of it in the main file, the rest in the WAL."""
     db = apsw.Connection(str(path))
     db.pragma("page_size", 4096)
     db.pragma("auto_vacuum", 2)
@@ -56,10 +62,11 @@ def write_version_1(path: Path, *, blocks: int = 40, trimmed: int = 0) -> Rows:
     db.wal_autocheckpoint(0)
     db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     db.execute("BEGIN IMMEDIATE")
-    db.execute(SCHEMA_1.read_text(encoding="utf-8"))
-    db.pragma("user_version", 1)
+    for script in SCRIPTS[:version]:
+        db.execute(script.read_text(encoding="utf-8"))
+    db.pragma("user_version", version)
     meta: dict[str, str | int] = {
-        "epoch": EPOCH, "format_version": 1, "high_water": 0, "trimmed": trimmed,
+        "epoch": EPOCH, "format_version": version, "high_water": 0, "trimmed": trimmed,
     }  # fmt: skip
     db.executemany(SET_META, [meta_row(key, value) for key, value in meta.items()])
     db.execute(SET_CURSOR, ("", EPOCH, 0))
@@ -91,7 +98,7 @@ def stored(directory: Path) -> Rows:
 def tables_of(path: Path) -> list[tuple[Any, ...]]:
     db = apsw.Connection(str(path))
     try:
-        assert db.pragma("user_version") == 2
+        assert db.pragma("user_version") == schema.FORMAT_VERSION
         assert db.pragma("integrity_check") == "ok"
         return list(db.execute(SCHEMA_ROWS))
     finally:
@@ -112,6 +119,9 @@ def use(directory: Path, *, expect_head: int) -> None:
             assert journal.groups() == []
             again = await journal.append(intake_of(readings(5)), key_of("key-5"))
             assert again.duplicate
+            assert {name: one.count for name, one in journal.duplicates().items()} == {
+                "sensor-5-0": 1
+            }
             receipt = await journal.append(intake_of(readings(10**6, 3)), owner=Owner("u", True))
             assert receipt.first_reading_id == expect_head + 1
             assert journal.usage_of("u") == UsageCounts(3, 3)
@@ -122,11 +132,12 @@ def use(directory: Path, *, expect_head: int) -> None:
     asyncio.run(scenario())
 
 
-def test_a_journal_of_version_1_is_taken_over(tmp_path: Path) -> None:
+@old_versions
+def test_an_older_journal_is_taken_over(tmp_path: Path, version: int) -> None:
     old, fresh = tmp_path / "old", tmp_path / "fresh"
     old.mkdir()
     fresh.mkdir()
-    rows = write_version_1(old / "journal.db")
+    rows = write_version(version, old / "journal.db")
     assert (old / "journal.db-wal").stat().st_size > 4096
     use(old, expect_head=max(rows))
     found = stored(old)
@@ -143,8 +154,9 @@ def test_a_journal_of_version_1_is_taken_over(tmp_path: Path) -> None:
     assert tables_of(old / "journal.db") == tables_of(fresh / "journal.db")
 
 
-def test_an_empty_journal_of_version_1(tmp_path: Path) -> None:
-    write_version_1(tmp_path / "journal.db", blocks=0)
+@old_versions
+def test_an_empty_older_journal(tmp_path: Path, version: int) -> None:
+    write_version(version, tmp_path / "journal.db", blocks=0)
     journal = EmbeddedJournal(settings_for(tmp_path))
 
     async def scenario() -> None:
@@ -159,10 +171,11 @@ def test_an_empty_journal_of_version_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["header", "tables", "version"])
-def test_a_damaged_journal_of_version_1_is_salvaged_into_version_2(
-    tmp_path: Path, harm: str
+@old_versions
+def test_a_damaged_older_journal_is_salvaged_into_one_of_today(
+    tmp_path: Path, harm: str, version: int
 ) -> None:
-    rows = write_version_1(tmp_path / "journal.db")
+    rows = write_version(version, tmp_path / "journal.db")
     with (tmp_path / "journal.db").open("r+b") as file:
         match harm:
             case "header":
@@ -173,7 +186,7 @@ def test_a_damaged_journal_of_version_1_is_salvaged_into_version_2(
                 file.write(b"x")
             case "version":
                 file.seek(60)
-                file.write((2).to_bytes(4, "big"))
+                file.write((version + 1).to_bytes(4, "big"))
     # The WAL has page 1 as well.
     (tmp_path / "journal.db-wal").unlink()
     kept = {
@@ -198,11 +211,12 @@ def stored_plainly(directory: Path) -> list[int]:
     return last
 
 
-def test_killed_while_migrating(tmp_path: Path) -> None:
+@old_versions
+def test_killed_while_migrating(tmp_path: Path, version: int) -> None:
     """It is one transaction: whatever part of the WAL is on the disk, the file opens."""
     old = tmp_path / "old"
     old.mkdir()
-    rows = write_version_1(old / "journal.db")
+    rows = write_version(version, old / "journal.db")
     before = (old / "journal.db-wal").stat().st_size
     db = apsw.Connection(str(old / "journal.db"))
     db.wal_autocheckpoint(0)

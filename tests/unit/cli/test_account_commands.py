@@ -531,11 +531,40 @@ def test_audit_and_ledger(box: Box) -> None:
     assert box.engine.asked == [("audit", (), {"act": "keys.create", "limit": 100})]
     assert "keys.create  0a1b     name=dash" in out
     assert box.json("audit", audit=[entry]) == [entry]
-    loss = {"sensor_id": "s", "class": "forgotten", "count": 5, "updated_at": "2026"}
-    assert box.run("ledger", ledger=[loss]).splitlines()[1].split() == [
-        "s", "forgotten", "5", "2026",
-    ]  # fmt: skip
-    assert "Nothing" in box.run("ledger", ledger=[])
+
+
+def test_the_ledger_tells_in_words_what_became_of_everything(box: Box) -> None:
+    losses = [
+        {"sensor_id": "", "class": "refused OC-2002", "count": 1200, "updated_at": "2026"},
+        {"sensor_id": "s", "class": "forgotten", "count": 5, "updated_at": "2026"},
+    ]
+    totals = {
+        "stored": 1_000_000, "missing": 3, "duplicate": 12, "forgotten": 5, "new class": 1,
+        "refused OC-2002": 1200, "refused OC-9999": 1,
+    }  # fmt: skip
+    exact = {"totals": totals, "approximate": None}
+    out = box.run("ledger", ledger=losses, ledger_totals=exact).splitlines()
+    assert box.engine.asked[1] == ("ledger", (), {"sensor_id": None, "limit": 20})
+    assert out[0].startswith("stored           1,000,000  readings and events acknowledged")
+    assert out[4:7] == [
+        "new class                1",
+        "refused OC-2002      1,200  A reading is not valid",
+        "refused OC-9999          1",
+    ]
+    assert out[9].split("  ")[0] == "(no known sensor)"
+    assert out[10].split() == ["s", "forgotten", "5", "2026"]
+    assert out[-1] == "All figures are exact."
+    unsure = {"since": "2026-01-17T08:00:00.5Z", "until": "2026-01-17T09:00:00Z", "stops": 2}
+    sums = {"totals": totals, "approximate": unsure}
+    out = box.run("ledger", "--sensor", "s", ledger=losses[1:], ledger_totals=sums).splitlines()
+    assert box.engine.asked[1][2] == {"sensor_id": "s", "limit": 20}
+    assert [line.split()[0] for line in out[:2]] == ["SENSOR", "s"]
+    assert "2 unclean stops between 2026-01-17T08:00:00Z and 2026-01-17T09:00:00Z" in out[-1]
+    assert box.json("ledger", ledger=losses, ledger_totals=sums) == {**sums, "sensors": losses}
+    hidden = {"totals": None, "approximate": None}
+    assert "Nothing" in box.run("ledger", ledger=[], ledger_totals=hidden)
+    told = box.run("ledger", "--limit", "2", ledger=losses, ledger_totals=exact)
+    assert "At most 2 lines are shown" in told
 
 
 def test_the_audit_tells_what_is_set_in_words_and_dates_within_the_width(box: Box) -> None:

@@ -44,7 +44,8 @@ def test_help_is_what_dash_dash_help_says(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     "command",
     [
-        ("status",), ("replay",), ("audit",), ("ledger",), ("keys", "create"), ("keys", "list"),
+        ("status",), ("replay",), ("audit",), ("ledger",), ("verify",),
+        ("keys", "create"), ("keys", "list"),
         ("sensors", "list"), ("sensors", "set"), ("users", "create"), ("users", "credits"),
     ],
     ids=" ".join,
@@ -229,6 +230,12 @@ def test_status_begins_with_the_verdict_and_the_cause() -> None:
         },
         "processes": {"ingest": {"cpu_percent": 0.1, "memory_mb": 50.0}},
         "files_mb": {"journal.db": 1.0},
+        "flash": {
+            "written_mb": 12.5,
+            "written_mb_per_day": 3000.0,
+            "bytes_per_reading": 1234.4,
+            "device_written_mb": None,
+        },
         "disk_free_mb": 9.0,
         "data_dir": "/d",
         "previous_stop": "unclean",
@@ -240,4 +247,6 @@ def test_status_begins_with_the_verdict_and_the_cause() -> None:
     assert lines[0] == "DEGRADED  Ocean Core 2.0.0, up 1 d 1 h"
     assert lines[1:3] == ["  ! disk.low: 9 MiB free", "    Free space."]
     assert any("rebuilding 40.5 %" in line for line in lines)
+    flash = "  flash      12.5 MB written since the start, 1,234 bytes per reading, 3,000 MB a day"
+    assert flash in lines
     assert all(len(line) <= 110 for line in lines)

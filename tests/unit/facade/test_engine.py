@@ -25,6 +25,7 @@ from ocean_core.model.errors import (
     FieldProblem,
     InvalidReadingError,
     SeriesQuotaError,
+    StoreUnavailableError,
     UnknownUserError,
 )
 
@@ -72,7 +73,7 @@ def engine_with(*answers: Any) -> tuple[DataEngine, Recorder]:
 
 PAGE: dict[str, Any] = {name: [] for name in (
     "users", "entries", "sessions", "metadata", "profiles", "sensors", "keys", "data", "events",
-    "anomalies", "groups",
+    "anomalies", "groups", "series",
 )}  # fmt: skip
 ANYTHING: dict[str, Any] = {
     **PAGE, "next": None, "session": {}, "value": 1, "latest": {}, "comparison": {}, "processed": 2,
@@ -157,6 +158,10 @@ REQUESTS: list[tuple[Use, str, Any, bool]] = [
         {"sensor_ids": ["a", "b"], "start": "2026-01-17T12:00:00+00:00"}, True,
     ),
     (lambda e: e.sensors("p"), "GET /sensors?prefix=p&limit=1000", None, True),
+    (
+        lambda e: e.digests("p", limit=9, wait=True),
+        "GET /telemetry/digests?prefix=p&wait=True&limit=9", None, True,
+    ),
     (lambda e: e.latest("s", "m"), "GET /sensors/s/latest?metric=m", None, True),
     (lambda e: e.events("s"), "GET /sensors/s/events?limit=100", None, True),
     (lambda e: e.get_sensor("s"), "GET /sensors/s", None, True),
@@ -167,6 +172,7 @@ REQUESTS: list[tuple[Use, str, Any, bool]] = [
     (lambda e: e.rename_sensor("s", "t"), "POST /sensors/s/rename", {"to": "t"}, False),
     (lambda e: e.forget_sensor("s"), "POST /sensors/s/forget", {"confirm": "s"}, False),
     (lambda e: e.ledger(), "GET /ledger?limit=1000", None, True),
+    (lambda e: e.ledger(sensor_id="s"), "GET /ledger?sensor_id=s&limit=1000", None, True),
     (
         lambda e: e.create_key("n", "read"),
         "POST /keys", {"name": "n", "scopes": ["read"]}, False,
@@ -273,11 +279,51 @@ def test_lists_go_on_until_the_end_or_the_limit() -> None:
     assert [call[2]["limit"] for call in recorder.calls] == [1000, 500]
 
 
+def test_a_verification_goes_step_by_step_and_asks_the_ledger_at_the_end() -> None:
+    step = {
+        **dict.fromkeys(
+            ("readings", "events", "forgotten", "missing", "damaged", "trimmed", "kept", "equal",
+             "absent", "changed", "doubled", "surplus", "series_differing", "waiting"), 0,
+        ),
+        **dict.fromkeys(("digest_journal", "digest_analytics"), "0" * 16),
+        **{name: [] for name in ("series", "examples", "lost", "forgotten_sensors")},
+        "head_id": 9, "watermark": 9, "totals": {"differing": 0},
+    }  # fmt: skip
+    steps = [{**step, "next_after_id": 5, "equal": 5}, {**step, "next_after_id": None, "equal": 4}]
+    page: dict[str, Any] = {
+        "sensors": [],
+        "next": None,
+        "totals": {"duplicate": 1},
+        "approximate": None,
+    }
+    engine, recorder = engine_with(page, *steps, page)
+    seen: list[Any] = []
+    report = engine.verify(seen.append)
+    assert (report["ok"], report["equal"], report["head_id"]) == (True, 9, 9)
+    assert report["ledger"] == {"totals": {"duplicate": 1}, "approximate": None}
+    assert seen == steps
+    assert [(path, query) for _, path, query, _, _ in recorder.calls] == [
+        ("/api/ocean/ledger", {"limit": 1}),
+        ("/api/ocean/verify", {"after_id": 0, "wait": True}),
+        ("/api/ocean/verify", {"after_id": 5}),
+        ("/api/ocean/ledger", {"limit": 1}),
+    ]
+    engine, _ = engine_with(away := StoreUnavailableError("away"), steps[1], away)
+    assert engine.verify()["ledger"] is None
+
+
 def test_values_come_without_their_wrapping() -> None:
     engine, _ = engine_with({"key": "k", "value": {"a": 1}})
     assert engine.get_metadata("k") == {"a": 1}
     engine, _ = engine_with({"valid": True, "session": {"id": "s"}})
     assert engine.validate_session("t") == {"id": "s"}
+
+
+def test_the_sums_of_the_ledger() -> None:
+    sums = {"totals": {"stored": 1}, "approximate": None}
+    engine, recorder = engine_with({"sensors": [], "next": None, **sums})
+    assert engine.ledger_totals() == sums
+    assert recorder.calls[0][2]["limit"] == 1
 
 
 def test_stats_count_what_the_original_counted() -> None:

@@ -1,11 +1,15 @@
 """Blocks: what is packed comes back, and damage of any byte is noticed."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ocean_core.model.block import (
+    HEADER_BYTES,
     Block,
     BlockDamagedError,
     BlockKind,
@@ -13,6 +17,7 @@ from ocean_core.model.block import (
     EventsBuilder,
     Readings,
     ReadingsBuilder,
+    _KnownNames,
     pack_block,
     unpack_block,
 )
@@ -106,3 +111,50 @@ def test_every_flipped_byte_and_every_cut_is_noticed() -> None:
             unpack_block(data[:position])
     with pytest.raises(BlockDamagedError):
         unpack_block(data + b"\0")
+
+
+def test_a_dictionary_that_comes_again_is_the_same_object() -> None:
+    rows = readings_of([(("a", "value"), 1, 1.5, 0), (("b", "value"), 2, 2.5, 0)], as_arrays=True)
+    first = unpack_block(pack_block(Block(1, 7, UUID, rows)))
+    second = unpack_block(pack_block(Block(3, 8, UUID, rows)))
+    assert first.rows.series is second.rows.series
+    assert list(first.rows.series) == [("a", "value"), ("b", "value")]
+
+
+def test_the_known_dictionaries_are_bounded() -> None:
+    known = _KnownNames(100)
+    for number in range(50):
+        known.keep(b"%020d" % number, (("s", str(number)),))
+    known.keep(bytes(26), (("large", ""),))
+    kept = [number for number in range(50) if known.get(b"%020d" % number) is not None]
+    assert kept == [45, 46, 47, 48, 49]
+    assert known.get(bytes(26)) is None
+
+
+def test_a_dictionary_that_ends_within_a_name_is_damage() -> None:
+    rows = readings_of([(("abcdef", "value"), 1, 1.5, 0)], as_arrays=True)
+    packed = bytearray(pack_block(Block(1, 7, UUID, rows)))
+    # The length of the first name says more than is there; the CRC is right.
+    packed[HEADER_BYTES + 21] = 200
+    crc = zlib.crc32(packed[HEADER_BYTES:], zlib.crc32(packed[:60]))
+    packed[60:64] = struct.pack("<I", crc)
+    with pytest.raises(BlockDamagedError, match="dictionary"):
+        unpack_block(bytes(packed))
+
+
+@given(st.lists(st.sampled_from(["abc", "ab", "cba", "c", "abd"]), min_size=1, max_size=8))
+def test_requests_with_shared_dictionaries_keep_their_names(requests: list[str]) -> None:
+    dictionaries = {word: tuple((letter, "value") for letter in word) for word in requests}
+    builder = ReadingsBuilder()
+    expected: list[Row] = []
+    for number, word in enumerate(requests):
+        mine = [((letter, "value"), number, 0.5, 0) for letter in reversed(word)]
+        expected += mine
+        index = np.arange(len(word) - 1, -1, -1, dtype=np.uint32)
+        columns = readings_of(mine, as_arrays=True)
+        assert builder.add(
+            Readings(
+                dictionaries[word], index, columns.timestamp_us, columns.value, columns.quality
+            )
+        ) == len(expected) - len(mine)
+    assert rows_of(builder.build()) == expected

@@ -2,6 +2,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ocean_core.pipeline.rollup import (
     HOUR_US,
@@ -100,3 +102,35 @@ def test_huge_values_keep_a_finite_mean() -> None:
     twice = merge_partials(concat([found, found]))
     assert math.isfinite(twice.mean[0])
     assert twice.m2[0] == math.inf
+
+
+SORTABLE = st.lists(
+    st.tuples(st.sampled_from([1, 2, 300, 70_000]), st.sampled_from([0, 1, 2, 60_000_000, 2**62])),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(SORTABLE)
+def test_runs_are_in_the_order_of_series_time_and_id(rows: list[tuple[int, int]]) -> None:
+    given_rows = columns([row[0] for row in rows], [row[1] for row in rows], [0.5] * len(rows))
+    runs = sort_into_runs(given_rows)
+    expected = sorted((series, ts, number) for number, (series, ts) in enumerate(rows, 1))
+    found = runs.rows
+    assert expected == list(
+        zip(found.series_id.tolist(), found.ts_us.tolist(), found.id.tolist(), strict=True)
+    )
+    assert runs.series_id.tolist() == sorted({row[0] for row in rows})
+    assert found.series_id[runs.lasts].tolist() == runs.series_id.tolist()
+
+
+@given(SORTABLE)
+def test_minutes_are_those_of_single_rows_merged(rows: list[tuple[int, int]]) -> None:
+    value = [float(number) for number in range(len(rows))]
+    found = minutes_of(columns([row[0] for row in rows], [row[1] for row in rows], value))
+    groups = sorted({(series, ts // MINUTE_US * MINUTE_US) for series, ts in rows})
+    assert list(zip(found.series_id.tolist(), found.bucket_us.tolist(), strict=True)) == groups
+    assert found.n.tolist() == [
+        sum((series, ts // MINUTE_US * MINUTE_US) == group for series, ts in rows)
+        for group in groups
+    ]

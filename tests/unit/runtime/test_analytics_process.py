@@ -59,7 +59,7 @@ class Parent:
         self.channel = await Channel.over(ours, self._hear, hung_up.set)
         if self.rules is not None:
             self.channel.send(Rules(self.rules))
-        process = AnalyticsProcess(Settings(), folder, scrub=False)
+        self.process = process = AnalyticsProcess(Settings(), folder, scrub=False)
         running = asyncio.create_task(process.run(theirs))
         await scenario(self)
         self.channel.send(Stop())
@@ -267,6 +267,59 @@ def analytics_request(name: str) -> type:
     from ocean_core.service.queries.requests import parse_request
 
     return type(parse_request(name, {"sensor_id": "s"}))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_rows_that_differ_lead_to_a_rebuild_when_all_was_verified(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    serve(folder, moved)
+    with duckdb.connect(str(folder / "analytics.duckdb")) as file:
+        file.execute("DELETE FROM readings WHERE id = 7")
+
+    async def ask(parent: Parent, number: int, after_id: int) -> None:
+        parent.channel.send(Query(number, "verify", {"after_id": after_id}, 40, True))
+        await parent.until(
+            lambda: any(isinstance(m, Answer) and m.id == number for m in parent.heard)
+        )
+
+    async def verify(parent: Parent) -> None:
+        await moved(parent)
+        await ask(parent, 1, 0)
+        if waits:
+            # Time goes by; a step follows, also with nothing to find, and it begins anew.
+            await ask(parent, 2, 40)
+            assert not parent.process._ended.is_set()
+            assert parent.process._rebuild_timer is not None
+            ends_in = parent.process._rebuild_timer.when() - parent.process._loop.time()
+            assert 0 < ends_in <= analytics_process.REBUILD_DELAY_S
+            return
+        async with asyncio.timeout(20):
+            await parent.process._ended.wait()
+
+    if not waits:
+        monkeypatch.setattr(analytics_process, "REBUILD_DELAY_S", 0.0)
+    parent, code = serve(folder, verify)
+    answer = next(m for m in parent.heard if isinstance(m, Answer))
+    assert b'"absent":1' in answer.body
+    assert code == (0 if waits else EXIT_DAMAGED)
+    parent, code = serve(folder, moved)
+    assert code == 0
+    assert isinstance(parent.heard[0], Hello)
+    assert "verify found rows that differ, ids 1-40: 1 absent" in parent.heard[0].rebuild_reason
+
+
+def test_the_rebuild_is_not_put_off_for_ever(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analytics_process, "REBUILD_DELAY_MAX_S", 0.0)
+
+    async def differ(parent: Parent) -> None:
+        await moved(parent)
+        parent.process._rows_differ("told by a test")
+        parent.process._rows_differ("told by a test")
+        async with asyncio.timeout(20):
+            await parent.process._ended.wait()
+
+    assert serve(folder, differ)[1] == EXIT_DAMAGED
 
 
 def test_without_space_it_ends_and_says_why(

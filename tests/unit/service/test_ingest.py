@@ -1,18 +1,12 @@
 """From a body to a receipt: answers, quotas, repeats, and what is counted."""
 
-import asyncio
-import hashlib
-import io
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
-from ocean_core.buffer.port import BufferState
 from ocean_core.config.settings import IngestSettings
-from ocean_core.model.access import LOCAL, Principal
+from ocean_core.model.access import Principal
 from ocean_core.model.errors import (
     CreditsError,
     DiskFullError,
@@ -22,114 +16,9 @@ from ocean_core.model.errors import (
     InvalidReadingError,
     SeriesQuotaError,
 )
-from ocean_core.model.receipt import IdempotencyKey, Intake, Owner, Receipt
-from ocean_core.obs.catalog import METRICS
-from ocean_core.obs.clock import ManualClock
-from ocean_core.obs.log import EventLog
-from ocean_core.obs.metrics import MetricsRegistry
-from ocean_core.service.alarms import AlarmBook
-from ocean_core.service.ingest import IngestService, SeriesQuota, _Form, _idempotency
-from ocean_core.service.policy import IngestPolicy
-
-NOW_US = 1_780_000_000_000_000
-
-
-class MemoryBuffer:
-    """An IngestBuffer that keeps intakes in a list."""
-
-    def __init__(self) -> None:
-        self.state = BufferState.READY
-        self.head_id = 0
-        self.newest_arrival_us = 0
-        self.stored: list[Intake] = []
-        self.owners: list[Owner | None] = []
-        self.kept: dict[tuple[str, str], tuple[bytes, Receipt]] = {}
-        self.broken = False
-
-    async def append(
-        self,
-        intake: Intake,
-        idempotency: IdempotencyKey | None = None,
-        owner: Owner | None = None,
-    ) -> Receipt:
-        if idempotency is not None and (known := await self.lookup(idempotency)) is not None:
-            return known
-        if self.broken:
-            raise DiskFullError("no space", retry_after_s=5)
-        readings = len(intake.readings) if intake.readings is not None else 0
-        rows = intake.readings or intake.events
-        assert rows is not None
-        receipt = Receipt(
-            first_reading_id=self.head_id + 1 if readings else 0,
-            first_event_id=self.head_id + readings + 1 if intake.events is not None else 0,
-            arrival_us=NOW_US,
-            items=intake.items,
-            layout=intake.layout,
-            rejects=intake.rejects,
-            timestamp_us=int(rows.timestamp_us[0]),
-        )
-        self.head_id += intake.rows
-        self.newest_arrival_us = NOW_US
-        self.stored.append(intake)
-        self.owners.append(owner)
-        if idempotency is not None:
-            self.kept[idempotency.scope, idempotency.key] = (idempotency.digest, receipt)
-        return receipt
-
-    async def lookup(self, idempotency: IdempotencyKey) -> Receipt | None:
-        known = self.kept.get((idempotency.scope, idempotency.key))
-        if known is None:
-            return None
-        if known[0] != idempotency.digest:
-            raise IdempotencyMismatchError("another body")
-        return Receipt(
-            **{name: getattr(known[1], name) for name in Receipt.__struct_fields__[:-1]},
-            duplicate=True,
-        )
-
-
-class Credits:
-    """One account of ten readings."""
-
-    enforced = True
-    left = 10
-
-    def reserve(self, user_id: str, readings: int) -> None:
-        if readings > self.left:
-            raise CreditsError(f"{user_id} has {self.left} left")
-
-    def release(self, user_id: str, readings: int) -> None:
-        pass
-
-
-class Bench:
-    def __init__(self, decoders: ThreadPoolExecutor, settings: IngestSettings) -> None:
-        self.clock = ManualClock(NOW_US)
-        self.metrics = MetricsRegistry(METRICS)
-        self.alarms = AlarmBook(
-            self.clock, EventLog(self.clock, stream=io.StringIO()), self.metrics
-        )
-        self.buffer = MemoryBuffer()
-        self.quota = SeriesQuota(settings)
-        self.credits = Credits()
-        self.service = IngestService(
-            self.buffer,
-            self.clock,
-            self.metrics,
-            self.alarms,
-            self.quota,
-            IngestPolicy(self.clock, self.credits),
-            decoders,
-        )
-
-    def single(self, item: Any, key: str | None = None, principal: Principal = LOCAL) -> Any:
-        body = json.dumps(item).encode()
-        return json.loads(asyncio.run(self.service.ingest_single(body, key, principal)))
-
-    def batch(self, items: Any, key: str | None = None, *, partial: bool = False) -> Any:
-        body = json.dumps(items).encode()
-        store = self.service.ingest_partial if partial else self.service.ingest_batch
-        return json.loads(asyncio.run(store(body, key)))
+from ocean_core.model.receipt import Owner
+from ocean_core.service.series_quota import SeriesQuota
+from support.ingest_bench import NOW_US, IngestBench
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +28,11 @@ def decoders() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def bench(decoders: ThreadPoolExecutor) -> Bench:
-    return Bench(decoders, IngestSettings(series_per_sensor_max=4, series_total_max=6))
+def bench(decoders: ThreadPoolExecutor) -> IngestBench:
+    return IngestBench(decoders, IngestSettings(series_per_sensor_max=4, series_total_max=6))
 
 
-def test_a_single_answer_has_the_originals_fields(bench: Bench) -> None:
+def test_a_single_answer_has_the_originals_fields(bench: IngestBench) -> None:
     assert bench.single({"sensor_id": "s", "value": 1, "timestamp": "2026-01-17T08:00:00Z"}) == {
         "id": 1,
         "sensor_id": "s",
@@ -155,7 +44,7 @@ def test_a_single_answer_has_the_originals_fields(bench: Bench) -> None:
     assert (event["id"], event["kind"]) == (4, "event")
 
 
-def test_a_batch_answer_has_one_id_per_item(bench: Bench) -> None:
+def test_a_batch_answer_has_one_id_per_item(bench: IngestBench) -> None:
     answer = bench.batch(
         [{"sensor_id": "s", "values": {"a": 1, "b": 2}}, {"sensor_id": "t", "data": "x"}]
     )
@@ -168,7 +57,7 @@ def test_a_batch_answer_has_one_id_per_item(bench: Bench) -> None:
     assert bench.metrics.value("ocean_telemetry_ingested_total") == 3
 
 
-def test_a_partial_batch_returns_the_rejects(bench: Bench) -> None:
+def test_a_partial_batch_returns_the_rejects(bench: IngestBench) -> None:
     answer = bench.batch(
         [{"sensor_id": "s", "value": 1}, {"sensor_id": "", "value": 1}], partial=True
     )
@@ -177,13 +66,13 @@ def test_a_partial_batch_returns_the_rejects(bench: Bench) -> None:
     assert answer["rejected"][0]["field"] == "sensor_id"
 
 
-def test_a_bad_item_refuses_the_whole_batch(bench: Bench) -> None:
+def test_a_bad_item_refuses_the_whole_batch(bench: IngestBench) -> None:
     with pytest.raises(InvalidReadingError):
         bench.batch([{"sensor_id": "s", "value": 1}, {"sensor_id": "s"}])
     assert bench.buffer.stored == []
 
 
-def test_a_repeat_gets_the_same_answer_and_is_counted_once(bench: Bench) -> None:
+def test_a_repeat_gets_the_same_answer_and_is_counted_once(bench: IngestBench) -> None:
     first = bench.single({"sensor_id": "s", "value": 1}, "k")
     bench.clock.advance(5)
     again = bench.single({"sensor_id": "s", "value": 1}, "k")
@@ -192,18 +81,18 @@ def test_a_repeat_gets_the_same_answer_and_is_counted_once(bench: Bench) -> None
     assert bench.metrics.value("ocean_telemetry_duplicate_total") == 1
 
 
-def test_a_repeat_is_answered_even_if_it_would_be_refused_now(bench: Bench) -> None:
+def test_a_repeat_is_answered_even_if_it_would_be_refused_now(bench: IngestBench) -> None:
     item = {"sensor_id": "s", "value": 1, "timestamp": NOW_US / 1e6}
     first = bench.single(item, "k")
     bench.clock.set_wall(NOW_US - 3_600_000_000)
     assert bench.single(item, "k") == {**first, "duplicate": True}
 
 
-def test_the_answer_tells_that_a_time_is_not_trusted(bench: Bench) -> None:
+def test_the_answer_tells_that_a_time_is_not_trusted(bench: IngestBench) -> None:
     assert bench.single({"sensor_id": "s", "value": 1, "timestamp": 5})["quality"] == 2
 
 
-def test_a_key_belongs_to_one_body_and_one_route(bench: Bench) -> None:
+def test_a_key_belongs_to_one_body_and_one_route(bench: IngestBench) -> None:
     bench.single({"sensor_id": "s", "value": 1}, "k")
     with pytest.raises(IdempotencyMismatchError):
         bench.single({"sensor_id": "s", "value": 2}, "k")
@@ -212,12 +101,12 @@ def test_a_key_belongs_to_one_body_and_one_route(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb"])
-def test_a_key_must_be_printable_and_short(bench: Bench, key: str) -> None:
+def test_a_key_must_be_printable_and_short(bench: IngestBench, key: str) -> None:
     with pytest.raises(IdempotencyKeyError):
         bench.single({"sensor_id": "s", "value": 1}, key)
 
 
-def test_quotas_name_the_sensor_and_cost_nobody_else(bench: Bench) -> None:
+def test_quotas_name_the_sensor_and_cost_nobody_else(bench: IngestBench) -> None:
     bench.batch([{"sensor_id": "s", "values": {"a": 1, "b": 1, "c": 1, "d": 1}}])
     with pytest.raises(SeriesQuotaError, match="'s' would have more than 4"):
         bench.single({"sensor_id": "s", "value": 1})
@@ -239,7 +128,7 @@ def test_a_renamed_sensor_counts_once_under_whichever_name_it_sends() -> None:
         quota.check([("third", "value")])
 
 
-def test_what_was_not_stored_does_not_count_against_the_quota(bench: Bench) -> None:
+def test_what_was_not_stored_does_not_count_against_the_quota(bench: IngestBench) -> None:
     bench.buffer.broken = True
     with pytest.raises(DiskFullError):
         bench.single({"sensor_id": "s", "value": 1})
@@ -247,7 +136,9 @@ def test_what_was_not_stored_does_not_count_against_the_quota(bench: Bench) -> N
     assert bench.metrics.value("ocean_telemetry_ingested_total") == 0
 
 
-def test_a_reading_from_the_future_is_refused_only_by_a_clock_that_can_know(bench: Bench) -> None:
+def test_a_reading_from_the_future_is_refused_only_by_a_clock_that_can_know(
+    bench: IngestBench,
+) -> None:
     item = {"sensor_id": "s", "value": 1, "timestamp": NOW_US / 1e6 + 3600}
     with pytest.raises(InvalidReadingError):
         bench.single(item)
@@ -256,7 +147,7 @@ def test_a_reading_from_the_future_is_refused_only_by_a_clock_that_can_know(benc
     assert [alarm.name for alarm in bench.alarms.open_alarms()] == ["clock.untrusted"]
 
 
-def test_a_clock_behind_the_newest_arrival_is_not_trusted(bench: Bench) -> None:
+def test_a_clock_behind_the_newest_arrival_is_not_trusted(bench: IngestBench) -> None:
     bench.single({"sensor_id": "s", "value": 1})
     bench.clock.set_wall(NOW_US - 7_200_000_000)
     item = {"sensor_id": "s", "value": 1, "timestamp": NOW_US / 1e6}
@@ -266,7 +157,7 @@ def test_a_clock_behind_the_newest_arrival_is_not_trusted(bench: Bench) -> None:
     assert list(stored.quality) == [2]
 
 
-def test_a_sensor_with_a_dead_clock_gets_an_alarm_of_its_own(bench: Bench) -> None:
+def test_a_sensor_with_a_dead_clock_gets_an_alarm_of_its_own(bench: IngestBench) -> None:
     bench.batch(
         [{"sensor_id": "good", "value": 1}, {"sensor_id": "bad", "value": 1, "timestamp": 5}]
     )
@@ -280,18 +171,18 @@ def test_a_sensor_with_a_dead_clock_gets_an_alarm_of_its_own(bench: Bench) -> No
     assert not bench.alarms.open_alarms()
 
 
-def test_a_large_body_is_decoded_on_another_thread(bench: Bench) -> None:
+def test_a_large_body_is_decoded_on_another_thread(bench: IngestBench) -> None:
     items = [{"sensor_id": "s", "value": i} for i in range(12_000)]
     assert bench.batch(items)["count"] == 12_000
 
 
-def test_readings_under_a_users_key_count_for_the_user(bench: Bench) -> None:
+def test_readings_under_a_users_key_count_for_the_user(bench: IngestBench) -> None:
     bench.single({"sensor_id": "s", "value": 1}, principal=Principal("key", "k1", user_id="u1"))
     bench.single({"sensor_id": "s", "value": 1}, principal=Principal("key", "k2"))
     assert bench.buffer.owners == [Owner("u1", charged=True), None]
 
 
-def test_a_repeat_is_answered_after_the_credits_are_used_up(bench: Bench) -> None:
+def test_a_repeat_is_answered_after_the_credits_are_used_up(bench: IngestBench) -> None:
     payer = Principal("key", "k1", user_id="u1")
     item = {"sensor_id": "s", "value": 1}
     assert bench.single(item, "retry", payer)["id"] == 1
@@ -302,7 +193,7 @@ def test_a_repeat_is_answered_after_the_credits_are_used_up(bench: Bench) -> Non
     assert bench.buffer.head_id == 1
 
 
-def test_a_sensor_that_the_key_is_not_for_is_refused(bench: Bench) -> None:
+def test_a_sensor_that_the_key_is_not_for_is_refused(bench: IngestBench) -> None:
     limited = Principal("key", "k1", sensors="hall-*")
     assert bench.single({"sensor_id": "hall-1", "value": 1}, principal=limited)["id"] == 1
     with pytest.raises(ForbiddenError):
@@ -310,15 +201,9 @@ def test_a_sensor_that_the_key_is_not_for_is_refused(bench: Bench) -> None:
     assert bench.buffer.head_id == 1
 
 
-def test_two_keys_do_not_share_idempotency_keys(bench: Bench) -> None:
+def test_two_keys_do_not_share_idempotency_keys(bench: IngestBench) -> None:
     item = {"sensor_id": "s", "value": 1}
     assert bench.single(item, "same", Principal("key", "k1"))["id"] == 1
     assert bench.single(item, "same", Principal("key", "k2"))["id"] == 2
     assert bench.single(item, "same")["id"] == 3
     assert bench.single(item, "same", Principal("key", "k1"))["duplicate"]
-
-
-def test_the_digest_covers_the_form_of_the_request() -> None:
-    key = _idempotency(_Form.BATCH, b"[]", "k", LOCAL)
-    assert key is not None
-    assert key.digest == hashlib.sha256(b"batch\0[]").digest()

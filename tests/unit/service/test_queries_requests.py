@@ -116,7 +116,7 @@ def test_missing_sensor_and_unknown_query() -> None:
 def test_requests_can_key_a_cache() -> None:
     for name in query_names():
         params = {"sensor_ids": ["s"]} if name == "compare" else {"sensor_id": "s"}
-        if name in {"sensors", "latest_all"}:
+        if name in {"sensors", "latest_all", "verify", "digests"}:
             params = {}
         assert hash(parse_request(name, params)) == hash(parse_request(name, dict(params)))
 
@@ -134,14 +134,17 @@ def test_parsing_does_not_load_duckdb() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["sensors", "latest_all"])
+WITH_PATTERN = {"sensors", "latest_all", "digests"}
+
+
+@pytest.mark.parametrize("name", sorted(WITH_PATTERN))
 def test_the_pattern_of_a_key_is_no_parameter_for_others(name: str) -> None:
     with pytest.raises(QueryError, match="no such parameter"):
         parse_request(name, {"pattern": "*"})
     assert parse_request(name, {"pattern": "a*"}, internal=True).pattern == "a*"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", sorted(set(query_names()) - {"sensors", "latest_all"}))
+@pytest.mark.parametrize("name", sorted(set(query_names()) - WITH_PATTERN))
 def test_other_queries_have_no_pattern_at_all(name: str) -> None:
     with pytest.raises(QueryError, match="no such parameter"):
         parse_request(name, {"pattern": "*"}, internal=True)

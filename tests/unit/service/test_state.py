@@ -27,6 +27,7 @@ class Rig:
         self.metrics = MetricsRegistry(METRICS)
         self.alarms = AlarmBook(self.clock, log, self.metrics)
         self.view = BufferView(BufferState.READY, "", 100, [])
+        self.device_bytes: int | None = 4_000_000
         nothing = LinkHandlers(
             hello=lambda _: None,
             series=lambda _: None,
@@ -48,6 +49,7 @@ class Rig:
             buffer_view=lambda: self.view,
             count_accounts=self.count_accounts,
             previous_stop="unclean",
+            device_bytes=lambda: self.device_bytes,
         )
 
     async def count_accounts(self) -> None:
@@ -130,3 +132,37 @@ def test_reduced_durability_is_shown_everywhere(tmp_path: Path) -> None:
     assert (status.status, status.buffer.durability) == ("degraded", "os")
     assert [alarm.name for alarm in status.alarms] == ["durability.reduced"]
     assert "ocean_runtime_durability_reduced 1\n" in rig.state.prometheus()
+
+
+def test_written_bytes_are_told_per_reading_and_for_the_device(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    asyncio.run(rig.state.refresh())
+    text = rig.state.prometheus()
+    assert "ocean_storage_device_written_bytes_total 4000000\n" in text
+    assert "\nocean_storage_written_bytes_per_reading" not in text, "no readings yet"
+    rig.metrics.add("ocean_telemetry_ingested_total", 50)
+    rig.clock.advance(2)
+    asyncio.run(rig.state.refresh())
+    flash = rig.state.status().flash
+    written = rig.metrics.value("ocean_process_written_bytes", "ingest")
+    assert flash.bytes_per_reading == pytest.approx(written / 50, abs=0.1)
+    assert flash.device_written_mb == 0
+    assert rig.metrics.value("ocean_storage_written_bytes_per_reading") == flash.bytes_per_reading
+
+
+def test_a_device_that_is_not_counted_is_absent(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.device_bytes = None
+    asyncio.run(rig.state.refresh())
+    assert "\nocean_storage_device_written_bytes_total" not in rig.state.prometheus()
+    assert rig.state.status().flash.device_written_mb is None
+
+
+def test_commits_are_counted_by_their_length(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    commits = rig.metrics.histogram("ocean_buffer_commit_duration_seconds")
+    for took_s in (0.0002, 0.0002, 0.004, 99.0):
+        commits.observe(took_s)
+    found = rig.state.status().ingest.commits_within_ms
+    assert (found["0.1"], found["0.25"], found["2.5"], found["5"]) == (0, 2, 2, 3)
+    assert (found["10000"], found["more"]) == (3, 4)

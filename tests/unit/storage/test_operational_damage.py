@@ -304,6 +304,7 @@ async def test_what_waits_to_be_counted_goes_on_waiting_if_its_rule_is_there(
     def wait(db: apsw.Connection) -> None:
         for rule_id in (2, 1000):
             loss_ledger.await_count(db, rule_id, f"s-{rule_id}")
+        loss_ledger.enter(db, {("s-2", "refused OC-2002"): 3}, 7, loss_ledger.UncleanStop(5, 9, 1))
 
     async with opened(settings_for(directory)) as store:
         await store.write(wait)
@@ -311,6 +312,7 @@ async def test_what_waits_to_be_counted_goes_on_waiting_if_its_rule_is_there(
     assert await reopened(directory) is not None
     async with opened(settings_for(directory)) as store:
         assert await store.read(loss_ledger._awaited) == {2: "s-2"}
+        assert await store.read(loss_ledger.unsure) == (4, 9, 1)
 
 
 @in_loop

@@ -34,9 +34,11 @@ from ocean_core.model.naming import Names
 from ocean_core.service.accounts.sensors import SensorRecords
 from ocean_core.service.queries.requests import (
     CompareRequest,
+    DigestsRequest,
     LatestAllRequest,
     Request,
     SensorsRequest,
+    VerifyRequest,
     parse_request,
 )
 
@@ -109,7 +111,7 @@ async def _with_records(records: SensorRecords, body: bytes) -> bytes:
 
 def _check_sensors(asked: Request, principal: Principal, names: Names) -> None:
     """Raise ForbiddenError unless each sensor may be asked for, under its present name, too."""
-    assert not isinstance(asked, SensorsRequest | LatestAllRequest)
+    assert not isinstance(asked, SensorsRequest | LatestAllRequest | VerifyRequest | DigestsRequest)
     given = asked.sensor_ids if isinstance(asked, CompareRequest) else (asked.sensor_id,)
     for sensor_id in given:
         check_touch(principal, sensor_id, names.asked(sensor_id))

@@ -9,27 +9,31 @@ from litestar.types import ASGIApp
 
 from ocean_core.api.access import principal_of
 from ocean_core.api.answer import raw_answer
-from ocean_core.api.body import json_body
-from ocean_core.api.openapi import BATCH_OPERATION, INGEST_PROBLEMS, SINGLE_OPERATION, answers
+from ocean_core.api.body import whole_body
+from ocean_core.api.ingest_schemas import BATCH_OPERATION, INGEST_PROBLEMS, SINGLE_OPERATION
+from ocean_core.api.openapi import answers
 from ocean_core.api.services import AnyRequest, parse_flag, services_of
 from ocean_core.model.access import Principal
-from ocean_core.model.errors import OceanError
-from ocean_core.service.ingest import BatchAnswer, SingleAnswer
+from ocean_core.protocol.media import ONLY_JSON, READINGS, Media, encoding_of, media_of
+from ocean_core.service.ingest_answers import BatchAnswer, ColumnsAnswer, SingleAnswer
+from ocean_core.service.ingest_body import Sent
 
 
 async def _take(
-    request: AnyRequest, store: Callable[[bytes, str | None, Principal], Awaitable[bytes]]
+    request: AnyRequest,
+    store: Callable[[bytes, Sent, Principal], Awaitable[bytes]],
+    allowed: frozenset[Media],
 ) -> ASGIApp:
-    """Read the body, store it, answer; count what is refused, whatever the reason."""
+    """Read the body, store it, answer. What is refused is counted in ``api.problems``."""
     services = services_of(request)
-    try:
-        async with json_body(request, services, services.server.body_bytes_max) as body:
-            answer = await store(
-                body, request.headers.get("idempotency-key"), principal_of(request)
-            )
-    except OceanError as error:
-        services.ingest.count_refused(error)
-        raise
+    headers = request.headers
+    sent = Sent(
+        media=media_of(headers.get("content-type"), allowed),
+        encoding=encoding_of(headers.get("content-encoding")),
+        idempotency_key=headers.get("idempotency-key"),
+    )
+    async with whole_body(request, services, services.server.body_bytes_max) as body:
+        answer = await store(body, sent, principal_of(request))
     return raw_answer(answer)
 
 
@@ -49,18 +53,19 @@ class IngestController(Controller):
     )
     async def ingest(self, request: AnyRequest) -> ASGIApp:
         """Answer after the item is durable."""
-        return await _take(request, services_of(request).ingest.ingest_single)
+        return await _take(request, services_of(request).ingest.ingest_single, ONLY_JSON)
 
     @post(
         "/batch",
         status_code=200,
         operation_class=BATCH_OPERATION,
         opt={"access": "ingest"},
-        responses=answers(BatchAnswer, *INGEST_PROBLEMS),
+        responses=answers(BatchAnswer | ColumnsAnswer, *INGEST_PROBLEMS),
         summary="Store many items",
     )
     async def batch(self, request: AnyRequest) -> ASGIApp:
         """Answer after all items are durable; one bad item refuses the batch unless partial."""
         ingest = services_of(request).ingest
         partial = parse_flag("partial", request.query_params.get("partial"))
-        return await _take(request, ingest.ingest_partial if partial else ingest.ingest_batch)
+        store = ingest.ingest_partial if partial else ingest.ingest_batch
+        return await _take(request, store, READINGS)

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 from litestar import Controller, get, patch, post
+from litestar.openapi.spec import OpenAPIType, Parameter, Schema
 from litestar.params import FromPath
 from litestar.types import ASGIApp
 
@@ -26,15 +27,22 @@ from ocean_core.api.record_schemas import (
 )
 from ocean_core.api.services import AnyRequest, path_text, services_of
 from ocean_core.service.accounts.sensors import (
-    Ledger,
     SensorChange,
     SensorDetail,
     SensorForgotten,
     SensorRecord,
     SensorRenamed,
 )
+from ocean_core.service.ledger import Ledger
 
-_CURSOR: Final = r"^[a-z]+/.+$"
+_CURSOR: Final = r"^[A-Za-z0-9 -]+/.*$"
+_SENSOR: Final = Parameter(
+    name="sensor_id",
+    param_in="query",
+    required=False,
+    description="Only this sensor, by any name it has or had; empty: what is of no known sensor.",
+    schema=Schema(type=OpenAPIType.STRING),
+)
 
 
 class NewName(msgspec.Struct, forbid_unknown_fields=True):
@@ -118,23 +126,34 @@ class SensorRecordsController(Controller):
     @get(
         "/ledger",
         opt={"access": "read"},
-        operation_class=operation(LIMIT, after_parameter("forgotten/press-01", _CURSOR)),
+        operation_class=operation(LIMIT, after_parameter("forgotten/press-01", _CURSOR), _SENSOR),
         responses=answers(Ledger, *READ_PROBLEMS),
-        summary="Readings that are no longer stored",
+        summary="What was not, or is no longer, stored",
     )
     async def ledger(self, request: AnyRequest) -> ASGIApp:
-        """Return a page of sensors with what was lost, and why; a limited key sees only its own."""
-        texts = query_texts(request, "limit", "after")
+        """Return a page by sensor and reason: refused, duplicate, forgotten, evicted.
+
+        A limited key sees only its own sensors, and no totals.
+        """
+        texts = query_texts(request, "limit", "after", "sensor_id")
         after = texts.get("after")
+        services = services_of(request)
+        principal = principal_of(request)
+        wanted = texts.get("sensor_id")
+        if wanted is not None:
+            check_touch(principal, wanted, services.link.names.asked(wanted))
         if after is not None and not re.fullmatch(_CURSOR, after):
             raise query_problem("after", after, "the field next of the page before")
         loss_class, _, sensor_id = (after or "/").partition("/")
-        sensors = services_of(request).sensors
-        may_touch = principal_of(request).may_touch
         # A page that has nothing for a limited key is passed over: its cursor names others' sensors.
         while True:
-            page = await sensors.ledger((sensor_id, loss_class), page_limit(texts))
-            seen = [loss for loss in page.sensors if may_touch(loss.sensor_id)]
+            page = await services.ledger.page(
+                (sensor_id, loss_class),
+                page_limit(texts),
+                sensor_id=wanted,
+                with_totals=not principal.sensors,
+            )
+            seen = [loss for loss in page.sensors if principal.may_touch(loss.sensor_id)]
             if seen or page.next is None:
                 break
             loss_class, _, sensor_id = page.next.partition("/")

@@ -13,7 +13,8 @@ from ocean_core import __version__
 from ocean_core.api.openapi import answers, operation, query_parameter
 from ocean_core.api.services import AnyRequest, parse_flag, services_of
 from ocean_core.service.alarms import Alarm
-from ocean_core.service.state import ARCHITECTURE, SystemStatus
+from ocean_core.service.state import ARCHITECTURE
+from ocean_core.service.status import SystemStatus
 
 # Litestar adds the charset to every text.
 _TEXT_FORMAT = "text/plain; version=0.0.4"

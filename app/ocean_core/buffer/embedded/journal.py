@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from ocean_core.buffer.embedded.writer import Callbacks, JournalWriter, Task, Wa
 from ocean_core.buffer.port import (
     Acknowledged,
     BufferState,
+    DuplicateCount,
     GroupState,
     IdRange,
     StoredRow,
@@ -58,7 +59,7 @@ def _ignore_commit(head_id: int) -> None:
 class EmbeddedJournal:
     """Durable buffer of readings in ``journal.db``. Use it on one event loop.
 
-    It is an IngestBuffer with UsageCounters and ConsumerGroups.
+    It is an IngestBuffer with UsageCounters, DuplicateCounters and ConsumerGroups.
     """
 
     def __init__(
@@ -146,6 +147,10 @@ class EmbeddedJournal:
         """Return the users with counts."""
         return () if self._writer is None else tuple(self._writer.usage)
 
+    def duplicates(self) -> dict[str, DuplicateCount]:
+        """Return how much came again by sensor; see ``DuplicateCounters.duplicates``."""
+        return {} if self._writer is None else dict(self._writer.duplicates)
+
     async def append(
         self,
         intake: Intake,
@@ -170,17 +175,21 @@ class EmbeddedJournal:
                 "more requests wait for the disk than may", retry_after_s=_QUEUE_RETRY_AFTER_S
             )
         # A repeat needs no room: what it repeats is stored already.
-        found = None if idempotency is None else await self._lookup_if_possible(idempotency)
+        found = None
+        if idempotency is not None:
+            found = await self._lookup_if_possible(idempotency, intake)
         if found is None:
             raise problem
         return found
 
-    async def _lookup_if_possible(self, key: IdempotencyKey) -> Receipt | None:
+    async def _lookup_if_possible(self, key: IdempotencyKey, intake: Intake) -> Receipt | None:
         if self.state in _NO_LOOKUPS or self._lookups >= _LOOKUPS_WAITING_MAX:
             return None
-        return await self.lookup(key)
+        return await self.lookup(key, intake.rows_by_sensor())
 
-    async def lookup(self, idempotency: IdempotencyKey) -> Receipt | None:
+    async def lookup(
+        self, idempotency: IdempotencyKey, repeated: Mapping[str, int] | None = None
+    ) -> Receipt | None:
         """Return the receipt kept for a key, or None; see ``IngestBuffer.lookup``.
 
         While the journal is FAILED, None may also mean that it could not be read. Raises
@@ -190,14 +199,28 @@ class EmbeddedJournal:
             raise self._open_writer.refusal()
         self._lookups += 1
         try:
-            return await self._on_thread(partial(self._look_up, idempotency))
+            counted: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+            work = partial(self._look_up, idempotency, repeated, counted)
+            return await counted if await self._on_thread(work) else None
         finally:
             self._lookups -= 1
 
-    def _look_up(self, key: IdempotencyKey, store: JournalStore | None) -> Receipt | None:
-        if store is not None:
-            return store.lookup(key)
-        return _peek(self._settings, key, self.head_id)
+    def _look_up(
+        self,
+        key: IdempotencyKey,
+        repeated: Mapping[str, int] | None,
+        counted: asyncio.Future[Receipt],
+        store: JournalStore | None,
+    ) -> bool:
+        """Return whether there is a receipt; ``counted`` gets it once the repeat is counted."""
+        found = store.lookup(key) if store is not None else _peek(self._settings, key, self.head_id)
+        if found is None:
+            return False
+        self._open_writer.count_repeat(
+            {"": found.rows} if repeated is None else repeated,
+            partial(self._open_writer.call_on_loop, _settle, counted, found),
+        )
+        return True
 
     # --- consumer groups ---
 

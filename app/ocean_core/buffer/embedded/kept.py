@@ -5,7 +5,9 @@ grow while a group or user lives, so of several copies the highest, or all toget
 group that was forgotten and made again is told apart by when it was created: the newest counts.
 
 A counter is also at least what is noted beside the blocks that are there. ``loose`` are the counts
-of blocks whose transaction perhaps never ended: no counter that was found has them yet.
+of blocks whose transaction perhaps never ended: no counter that was found has them yet. Counts of
+duplicates are taken from there too: a repeat counted without being answered is better than one
+answered without being counted.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import replace
 import apsw
 import msgspec
 
+from ocean_core.buffer.embedded.duplicates import DuplicatesTable, duplicates_are_whole
 from ocean_core.buffer.embedded.groups import GroupTable, group_is_whole, range_is_whole
 from ocean_core.buffer.embedded.pages import SqlValue
 from ocean_core.buffer.embedded.rows import GroupRow, Grown, RangeRow, add_growth
@@ -29,6 +32,7 @@ class KeptRows(msgspec.Struct):
     usage: Grown = msgspec.field(default_factory=dict)
     groups: set[GroupRow] = msgspec.field(default_factory=set)
     ranges: set[RangeRow] = msgspec.field(default_factory=set)
+    duplicates: Grown = msgspec.field(default_factory=dict)
 
     def take(self, columns: list[SqlValue], *, with_usage: bool = True) -> None:
         """Keep a record if it is one of these tables."""
@@ -37,6 +41,8 @@ class KeptRows(msgspec.Struct):
                 if usage_is_whole(columns):
                     if with_usage:
                         self.usage[name] = _higher(self.usage.get(name), (one, two))
+                elif duplicates_are_whole(columns):
+                    self.duplicates[name] = max(self.duplicates.get(name, (0, 0)), (one, two))
                 elif 0 < one <= two:
                     self.ranges.add((name, one, two, crc))
             case [str(name), int(one), int(two), int(three), int(crc)]:
@@ -49,6 +55,8 @@ class KeptRows(msgspec.Struct):
         """Take over what somebody else has found."""
         for user_id, counts in other.usage.items():
             self.usage[user_id] = _higher(self.usage.get(user_id), counts)
+        for sensor_id, count in other.duplicates.items():
+            self.duplicates[sensor_id] = max(self.duplicates.get(sensor_id, (0, 0)), count)
         self.groups |= other.groups
         self.ranges |= other.ranges
 
@@ -61,6 +69,7 @@ class KeptRows(msgspec.Struct):
         before = {user: (item.stored, item.charged) for user, item in usage.counts.items()}
         usage.raise_to(_sum(before, blocks, loose))
         usage.raise_to(_sum({**before, **self.usage}, loose))
+        DuplicatesTable(db).raise_to(self.duplicates)
         self._put_groups_back(db)
 
     def _put_groups_back(self, db: apsw.Connection) -> None:

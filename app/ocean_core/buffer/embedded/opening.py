@@ -50,7 +50,7 @@ from ocean_core.buffer.embedded.salvage import (
 from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.embedded.store import JournalStore, is_whole
 from ocean_core.buffer.mark import Mark, read_mark
-from ocean_core.buffer.port import IdRange, UsageCounts
+from ocean_core.buffer.port import DuplicateCount, IdRange, UsageCounts
 from ocean_core.buffer.ranges import GroupMarks, IdRanges
 from ocean_core.model.errors import StoreCorruptError
 
@@ -64,13 +64,15 @@ _WAL_KEPT_FACTOR: Final = 4
 class Known:
     """What this process knows of the journal from having written it.
 
-    ``usage`` and ``groups`` are the mirrors of the store, which hold what is committed.
+    ``usage``, ``groups`` and ``duplicates`` are the mirrors of the store, which hold what is
+    committed.
     """
 
     epoch: str
     acked_id: int
     usage: Mapping[str, UsageCounts] = field(default_factory=dict)
     groups: Mapping[str, GroupMarks] = field(default_factory=dict)
+    duplicates: Mapping[str, DuplicateCount] = field(default_factory=dict)
 
 
 def open_store(
@@ -208,6 +210,7 @@ def _continue_behind(
     if known is not None:
         store.usage.restore(known.usage)
         store.groups.restore(known.groups)
+        store.duplicates.restore(known.duplicates)
     last = _last_id(db)
     _strike_found(store)
     bounds = [last, store.trimmed, schema.meta_integer(db, "high_water"), acked_id or 0]

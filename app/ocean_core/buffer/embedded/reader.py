@@ -21,7 +21,7 @@ from ocean_core.buffer.embedded.rows import (
     subtract,
     whole_block,
 )
-from ocean_core.buffer.port import BlockBatch, IdRange
+from ocean_core.buffer.port import BlockBatch, IdRange, Losses
 from ocean_core.model.block import Block
 from ocean_core.model.errors import BufferUnavailableError, OceanError, StoreCorruptError
 
@@ -85,6 +85,10 @@ class JournalReader:
         many; None ends it. Returns what was damaged. Raises as ``read_after`` does.
         """
         return self._guarded(lambda db: _scan(db, first_id, take))
+
+    def losses(self) -> Losses:
+        """Return which ids the journal knows not to hold. Raises as ``read_after`` does."""
+        return self._guarded(_losses)
 
     def verify_blocks(self, after_id: int = 0) -> Iterator[ScrubStep]:
         """Check every block's CRC in small steps; whoever asks decides on the pace.
@@ -205,6 +209,14 @@ def _scan_on(
             return following
         wanted = following
     return None
+
+
+def _losses(db: apsw.Connection) -> Losses:
+    # In one transaction: a trim moves an id from the one to the other.
+    with db:
+        trimmed = schema.meta_integer(db, "trimmed")
+        missing = missing_ranges(db.execute(SELECT_MISSING))
+    return Losses(trimmed, missing)
 
 
 def _unexplained(db: apsw.Connection, gap: IdRange) -> list[IdRange]:

@@ -41,6 +41,9 @@ SET_USAGE: Final = (
     "INSERT INTO usage (user_id, stored, charged, crc) VALUES (?, ?, ?, ?) ON CONFLICT (user_id) "
     "DO UPDATE SET stored = excluded.stored, charged = excluded.charged, crc = excluded.crc"
 )
+SET_DUPLICATES: Final = (
+    "INSERT OR REPLACE INTO duplicates (sensor_id, count, updated_us, crc) VALUES (?, ?, ?, ?)"
+)
 SET_GROUP: Final = (
     "INSERT OR REPLACE INTO consumers (group_name, created_us, cursor, evicted, crc) "
     "VALUES (?, ?, ?, ?, ?)"
@@ -51,6 +54,9 @@ SET_RANGE: Final = (
 
 UsageRow = tuple[str, int, int, int]
 """user, stored, charged, CRC"""
+
+DuplicatesRow = tuple[str, int, int, int]
+"""sensor, count, updated, CRC"""
 
 GroupRow = tuple[str, int, int, int, int]
 """group, created, cursor, evicted, CRC"""
@@ -150,6 +156,12 @@ def missing_ranges(rows: Iterable[Sequence[object]]) -> list[IdRange]:
 def usage_row(user_id: str, stored: int, charged: int) -> UsageRow:
     """Return the parameters of SET_USAGE."""
     return user_id, stored, charged, _tagged_crc("usage", user_id, stored, charged)
+
+
+def duplicates_row(sensor_id: str, count: int, updated_us: int) -> DuplicatesRow:
+    """Return the parameters of SET_DUPLICATES."""
+    crc = _tagged_crc("duplicates", sensor_id, count, updated_us)
+    return sensor_id, count, updated_us, crc
 
 
 def group_row(name: str, created_us: int, cursor: int, evicted: int) -> GroupRow:

@@ -20,14 +20,14 @@ from ocean_core.buffer.embedded.rows import (
 from ocean_core.buffer.embedded.wal import PAGE_BYTES
 from ocean_core.model.errors import StoreCorruptError, StoreVersionError
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 META_INTEGERS: Final = ("format_version", "high_water", "trimmed")
 
 # What the file's header says at these places: page size, no reserved bytes, and three constants.
 # SQLite would believe a damaged value.
 _FIXED_HEADER: Final = {16: PAGE_BYTES >> 8, 17: 0, 20: 0, 21: 64, 22: 32, 23: 32}
 
-_SCRIPTS: Final = {1: "schema.sql", 2: "schema_2.sql"}
+_SCRIPTS: Final = {1: "schema.sql", 2: "schema_2.sql", 3: "schema_3.sql"}
 """What each version added, by its number."""
 
 _SCHEMA_ROWS: Final = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY rowid"

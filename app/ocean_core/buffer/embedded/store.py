@@ -6,13 +6,14 @@ another one (``opening.open_store``), because SQLite's picture of the file may b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import apsw
 import msgspec
 
+from ocean_core.buffer.embedded.duplicates import DuplicatesTable, Repeats, add_repeats
 from ocean_core.buffer.embedded.files import JournalFiles, identity_of
 from ocean_core.buffer.embedded.group import GroupPlan, Placement
 from ocean_core.buffer.embedded.groups import Changes, GroupTable, MarkRequest
@@ -69,6 +70,8 @@ _NO_TIME: Final = 2**62
 _SOUND_FOR_S: Final = 3600.0
 _CLOCK_STEP_US: Final = 60_000_000
 
+_NO_REPEATS: Final[Mapping[str, int]] = {}
+
 _encoder = msgspec.msgpack.Encoder()
 _receipts = msgspec.msgpack.Decoder(Receipt)
 
@@ -116,6 +119,7 @@ class JournalStore:
         self.wal_pages = 0
         self.usage = UsageTable(db)
         self.groups = GroupTable(db)
+        self.duplicates = DuplicatesTable(db)
         self._files = files
         self._settings = settings
         self._high_water = 0
@@ -144,15 +148,21 @@ class JournalStore:
 
     # --- requests ---
 
-    def commit(self, requests: Sequence[Request]) -> Committed:
-        """Make a group durable. Raises apsw.Error or OceanError; nothing is acknowledged then."""
+    def commit(
+        self, requests: Sequence[Request], repeats: Mapping[str, int] = _NO_REPEATS
+    ) -> Committed:
+        """Make a group durable, its duplicates and those of ``repeats`` counted.
+
+        Raises apsw.Error or OceanError; nothing is acknowledged then.
+        """
         settings = self._settings
         now_us = settings.clock.now_us()
         plan = GroupPlan(self.next_id, now_us, settings.random_bytes)
         db = self.db
         db.execute("BEGIN IMMEDIATE")
         offset_us = self._follow_clock()
-        outcomes, placed = self._place(requests, plan)
+        counted: Repeats = dict(repeats)
+        outcomes, placed = self._place(requests, plan, counted)
         plan.seal()
         new_keys: list[KeyRow] = []
         for i, placement in placed.items():
@@ -171,6 +181,7 @@ class JournalStore:
         db.executemany(ADD_BLOCK, map(msgspec.structs.astuple, rows))
         db.executemany(_PUT_KEY, map(msgspec.structs.astuple, new_keys))
         grown = self.usage.write(plan.growth())
+        repeated = self.duplicates.write(counted, now_us)
         keys = self._keys + len(new_keys)
         evicted, purged = self._drop_keys(keys, now_us) if new_keys else (0, 0)
         settings.faults.hit("journal.before_commit")
@@ -179,6 +190,7 @@ class JournalStore:
         settings.faults.hit("journal.after_commit")
         self._clock_offset_us = offset_us
         self.usage.publish(grown)
+        self.duplicates.publish(repeated)
         added = plan.next_id - self.next_id
         if added:
             self.newest_arrival_us = max(self.newest_arrival_us, now_us)
@@ -202,9 +214,9 @@ class JournalStore:
         return offset_us
 
     def _place(
-        self, requests: Sequence[Request], plan: GroupPlan
+        self, requests: Sequence[Request], plan: GroupPlan, repeats: Repeats
     ) -> tuple[list[Receipt | OceanError | int | None], dict[int, Placement]]:
-        """Sort out repeats; put the rest into the plan.
+        """Sort out repeats, adding their rows to ``repeats``; put the rest into the plan.
 
         An outcome that is a number names the request of this group whose receipt it shares.
         """
@@ -216,14 +228,20 @@ class JournalStore:
             if key is not None:
                 name = key.scope, key.key
                 earlier = first_use.get(name)
+                if earlier is not None and earlier[1] == key.digest:
+                    outcomes[i] = earlier[0]
+                    add_repeats(repeats, request.intake.rows_by_sensor())
+                    continue
                 if earlier is not None:
-                    outcomes[i] = earlier[0] if earlier[1] == key.digest else _mismatch(key)
+                    outcomes[i] = _mismatch(key)
                     continue
                 try:
                     outcomes[i] = self.lookup(key)
                 except IdempotencyMismatchError as error:
                     outcomes[i] = error
+                    continue
                 if outcomes[i] is not None:
+                    add_repeats(repeats, request.intake.rows_by_sensor())
                     continue
                 first_use[name] = i, key.digest
             placed[i] = plan.add(request.intake)
@@ -321,8 +339,9 @@ class JournalStore:
             self.groups.publish(changes)
 
     def reload_tallies(self) -> None:
-        """Read usage and groups again after others wrote their tables."""
+        """Read usage, groups and duplicates again after others wrote their tables."""
         self.usage = UsageTable(self.db)
+        self.duplicates = DuplicatesTable(self.db)
         self.groups = GroupTable(self.db)
 
     def _gone(self) -> IdRanges:

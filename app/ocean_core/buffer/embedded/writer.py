@@ -39,11 +39,12 @@ from typing import Final
 
 import apsw
 
+from ocean_core.buffer.embedded.duplicates import Repeats, add_repeats
 from ocean_core.buffer.embedded.failures import RETRY_AFTER_S, translate
 from ocean_core.buffer.embedded.opening import Known, open_store
 from ocean_core.buffer.embedded.settings import JournalSettings
 from ocean_core.buffer.embedded.store import JournalStore
-from ocean_core.buffer.port import BufferState, IdRange, UsageCounts
+from ocean_core.buffer.port import BufferState, DuplicateCount, IdRange, UsageCounts
 from ocean_core.buffer.ranges import GroupMarks
 from ocean_core.model.errors import (
     BufferUnavailableError,
@@ -102,6 +103,7 @@ class JournalWriter:
         # Those of the store: each changes after a commit, an entry at a time.
         self.usage: Mapping[str, UsageCounts] = {}
         self.groups: Mapping[str, GroupMarks] = {}
+        self.duplicates: Mapping[str, DuplicateCount] = {}
         self.queue_bytes = 0
         self.newest_arrival_us = 0
         self._settings = settings
@@ -112,11 +114,15 @@ class JournalWriter:
         self._closing = False
         self._retry_now = False
         self._sleeping = False
+        self._gathering = False
         self._store: JournalStore | None = None
         self._known: Known | None = None
         self._damage: str | None = None
         self._failures = 0
         self._failed_group: list[Waiting] = []
+        # Duplicates that no commit has counted yet, and what to call when one has.
+        self._uncounted: Repeats = {}
+        self._repeats: list[Callable[[], None]] = []
         self._checkpoint_busy = False
         self._commit_times = settings.metrics.histogram("ocean_buffer_commit_duration_seconds")
         self._opened: asyncio.Future[None] = callbacks.loop.create_future()
@@ -144,7 +150,8 @@ class JournalWriter:
                 raise self.refusal()
             self._queue.append(waiting)
             self.queue_bytes += waiting.cost
-            if self._sleeping:
+            # While a group is gathered, only the request that fills it needs to wake the thread.
+            if self._sleeping and (not self._gathering or self._has_full_group()):
                 self._condition.notify()
 
     def put_task(self, task: Task) -> None:
@@ -208,6 +215,9 @@ class JournalWriter:
             # Taken one by one: one that fails ends the step, and the others must not be lost.
             self._tasks.popleft()(store)
             ran += 1
+        if self._repeats:
+            # All that the tasks have found, with one sync.
+            self._count_repeats(store)
         if ran and store.wal_pages >= self._settings.tuning.wal_pages_max:
             self._checkpoint(idle=False)
         if timed_out:
@@ -233,15 +243,20 @@ class JournalWriter:
         return group, False
 
     def _wait_for_more(self) -> None:
-        """Let a group grow for ``commit_delay_ms`` after its first request came."""
+        """Let a group grow for ``commit_delay_ms`` after its first request came, or until full."""
         delay = self._settings.commit_delay_ms / 1000
         if not delay or not self._queue:
             return
         until = self._queue[0].since + delay
-        while self.queue_bytes < GROUP_BYTES_MAX and not self._closing:
+        self._gathering = True
+        while not (self._has_full_group() or self._closing):
             left = until - self._settings.clock.monotonic()
             if left <= 0 or not self._sleep(left):
-                return
+                break
+        self._gathering = False
+
+    def _has_full_group(self) -> bool:
+        return self.queue_bytes >= GROUP_BYTES_MAX or len(self._queue) >= GROUP_REQUESTS_MAX
 
     def _sleep(self, seconds: float | None) -> bool:
         self._sleeping = True
@@ -264,10 +279,11 @@ class JournalWriter:
         clock = self._settings.clock
         started = clock.monotonic()
         try:
-            committed = store.commit(group)
+            committed = store.commit(group, self._uncounted)
         except BaseException:
             self._failed_group = group
             raise
+        self._uncounted = {}
         self._remember(store)
         self.head_id = store.head_id
         self.newest_arrival_us = store.newest_arrival_us
@@ -286,7 +302,36 @@ class JournalWriter:
             self._checkpoint(idle=False)
 
     def _remember(self, store: JournalStore) -> None:
-        self._known = Known(store.epoch, store.head_id, store.usage.counts, store.groups.marks)
+        self._known = Known(
+            store.epoch,
+            store.head_id,
+            store.usage.counts,
+            store.groups.marks,
+            store.duplicates.counts,
+        )
+
+    # --- duplicates ---
+
+    def count_repeat(self, repeated: Mapping[str, int], answer: Callable[[], None]) -> None:
+        """Count rows that came again, durably, then call ``answer``. On the thread only, by tasks.
+
+        What they repeat is stored, so the answer does not wait for a disk that fails: they are
+        counted in memory then, and with the next commit.
+        """
+        add_repeats(self._uncounted, repeated)
+        self._repeats.append(answer)
+
+    def _count_repeats(self, store: JournalStore) -> None:
+        # If it fails they are answered by ``_fail``, once everybody can see that it did.
+        store.commit([], self._uncounted)
+        self._uncounted = {}
+        self._remember(store)
+        self._answer_repeats()
+
+    def _answer_repeats(self) -> None:
+        answers, self._repeats = self._repeats, []
+        for answer in answers:
+            answer()
 
     def _checkpoint(self, *, idle: bool) -> None:
         store = self._store
@@ -323,6 +368,7 @@ class JournalWriter:
         group, self._failed_group = self._failed_group, []
         self._answer([(waiting.future, _told(error)) for waiting in group])
         self._answer([(waiting.future, self.refusal()) for waiting in refused])
+        self._answer_repeats()
         self._tell_opened(error)
 
     def _let_go(self) -> None:
@@ -343,8 +389,12 @@ class JournalWriter:
         self._damage = None
         self._store = store
         self._failures = 0
+        if self._uncounted:
+            store.commit([], self._uncounted)
+            self._uncounted = {}
         self._remember(store)
         self.usage = store.usage.counts
+        self.duplicates = store.duplicates.counts
         self.groups = store.groups.marks
         self.epoch = store.epoch
         self.head_id = store.head_id
@@ -380,6 +430,7 @@ class JournalWriter:
                         return True
             for task in tasks:
                 task(None)
+            self._answer_repeats()
 
     def note_missing(self, store: JournalStore) -> None:
         """Show which ids are missing. On the thread only."""
@@ -416,6 +467,10 @@ class JournalWriter:
         self._answer([(waiting.future, self.refusal()) for waiting in left])
         for task in tasks:
             task(None)
+        self._answer_repeats()
+        if self._uncounted:
+            lost = f"{sum(self._uncounted.values())} duplicates were answered and are not counted"
+            self._settings.log.error("buffer.failed", reason=lost)
         self._tell_opened(self.failure)
         self.call_on_loop(_settle, self._closed, None)
 

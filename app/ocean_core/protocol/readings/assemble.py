@@ -12,6 +12,7 @@ from ocean_core.model import limits
 from ocean_core.model.block import EVENT_METRIC, Events, Readings, SeriesName
 from ocean_core.model.errors import BodyTooLargeError, FieldProblem
 from ocean_core.model.receipt import Intake
+from ocean_core.protocol.readings.attribution import NAMES_MAX, UNNAMED
 from ocean_core.protocol.readings.contents import Metrics, content_of
 from ocean_core.protocol.readings.names import name_is_good, name_problem
 from ocean_core.protocol.readings.shapes import ARRAY_ROWS_MIN, DecodeContext, Item
@@ -40,6 +41,7 @@ class Assembler:
         self._problems_total = 0
         self._refused_items = 0
         self._refused_items_listed = 0
+        self._refused_sensors: dict[str, int] = {}
 
     def add(self, item: Item, position: int | None) -> None:
         """Take an item, or note its problems. ``position`` in the batch, None if alone.
@@ -48,7 +50,7 @@ class Assembler:
         """
         examined = self.examine(item)
         if isinstance(examined, list):
-            self.refuse(examined, position)
+            self.refuse(examined, position, item.sensor_id)
         else:
             self._add_rows(item.sensor_id, *examined)
 
@@ -102,9 +104,15 @@ class Assembler:
                 hint="Send smaller batches.",
             )
 
-    def refuse(self, problems: list[FieldProblem], position: int | None) -> None:
+    def refuse(
+        self, problems: list[FieldProblem], position: int | None, sensor_id: str = UNNAMED
+    ) -> None:
         """Note an item that is not accepted, with its problems; a list of bounded length."""
         self._refused_items += 1
+        refused = self._refused_sensors
+        if sensor_id not in refused and len(refused) >= NAMES_MAX:
+            sensor_id = UNNAMED
+        refused[sensor_id] = refused.get(sensor_id, 0) + 1
         self._problems_total += len(problems)
         if len(self._problems) < limits.REJECTS_LISTED_MAX:
             self._refused_items_listed += 1
@@ -127,7 +135,14 @@ class Assembler:
         if self._problems and (not partial or not self._layout):
             raise invalid_reading(self._problems, self._problems_total)
         layout = None if self._layout.count(1) == len(self._layout) else tuple(self._layout)
-        return Intake(self._readings(), self._events(), len(self._layout), layout, self._rejects())
+        return Intake(
+            self._readings(),
+            self._events(),
+            len(self._layout),
+            layout,
+            self._rejects(),
+            refused=self._refused_sensors or None,
+        )
 
     def _rejects(self) -> tuple[FieldProblem, ...]:
         listed = self._problems[: limits.REJECTS_LISTED_MAX]

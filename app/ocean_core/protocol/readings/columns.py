@@ -18,9 +18,11 @@ from ocean_core.model import limits
 from ocean_core.model.block import (
     DEFAULT_METRIC,
     Float64Column,
+    Int64Column,
     Quality,
     Readings,
     SeriesName,
+    UInt8Column,
     UInt32Column,
 )
 from ocean_core.model.receipt import Intake
@@ -29,14 +31,17 @@ from ocean_core.protocol.readings.shapes import FLOATS, DecodeContext, Item, Pla
 from ocean_core.protocol.readings.timestamps import TimestampError, timestamp_column
 
 
-def plain_intake(items: list[PlainItem], context: DecodeContext) -> Intake | None:
-    """Return the batch as columns, one reading per item, or None."""
+def plain_intake(
+    items: list[PlainItem], context: DecodeContext, *, quickly: bool = False
+) -> Intake | None:
+    """Return the batch as columns, one reading per item, or None; also if not ``quickly`` done."""
     return _intake(
         [item.sensor_id for item in items],
         None,
         [item.timestamp for item in items],
         np.array([item.value for item in items], dtype=np.float64),
         context,
+        quickly=quickly,
     )
 
 
@@ -63,15 +68,36 @@ def _intake(
     timestamps: list[Timestamp],
     value: Float64Column,
     context: DecodeContext,
+    *,
+    quickly: bool = False,
 ) -> Intake | None:
+    timestamp = moment_column(timestamps, context, quickly=quickly)
+    if timestamp is None:
+        return None
+    quality = quality_column(timestamp, context)
+    named = series_column(sensors, metrics)
+    if quality is None or named is None:
+        return None
+    series, index = named
+    return Intake(Readings(series, index, timestamp, value, quality), None, len(sensors))
+
+
+def moment_column(
+    timestamps: list[Timestamp], context: DecodeContext, *, quickly: bool = False
+) -> Int64Column | None:
+    """Return the moments, the arrival for None; None if one is not acceptable in itself."""
     try:
-        timestamp = timestamp_column(timestamps, context.arrival_us)
+        return timestamp_column(timestamps, context.arrival_us, quickly=quickly)
     except TimestampError:
         return None
+
+
+def quality_column(timestamp: Int64Column, context: DecodeContext) -> UInt8Column | None:
+    """Return the quality that follows from the moments; None if one is to be refused."""
     earliest, latest = int(timestamp.min()), int(timestamp.max())
     if earliest < limits.TIMESTAMP_US_MIN or latest > limits.TIMESTAMP_US_MAX:
         return None
-    quality = np.zeros(len(sensors), dtype=np.uint8)
+    quality = np.zeros(len(timestamp), dtype=np.uint8)
     tolerated = context.arrival_us + limits.FUTURE_TOLERANCE_US
     if latest > tolerated:
         if context.clock_trusted:
@@ -79,11 +105,7 @@ def _intake(
         quality[timestamp > tolerated] = Quality.UNTRUSTED_CLOCK
     if earliest < limits.TIMESTAMP_PLAUSIBLE_US_MIN:
         quality[timestamp < limits.TIMESTAMP_PLAUSIBLE_US_MIN] = Quality.UNTRUSTED_CLOCK
-    named = _series_column(sensors, metrics)
-    if named is None:
-        return None
-    series, index = named
-    return Intake(Readings(series, index, timestamp, value, quality), None, len(sensors))
+    return quality
 
 
 def _value_column(items: list[Item], context: DecodeContext) -> Float64Column | None:
@@ -129,7 +151,7 @@ def _numbers_in(joined: bytes, total: int) -> Float64Column | None:
     return np.array(values, dtype=np.float64) if len(values) == total else None
 
 
-def _series_column(
+def series_column(
     sensors: list[str], metrics: list[str] | None
 ) -> tuple[list[SeriesName], UInt32Column] | None:
     """Return the distinct series in order of appearance, and each row's place among them.

@@ -64,6 +64,7 @@ ITEM_FIELDS: Final = Item.__struct_fields__
 
 ITEM: Final = msgspec.json.Decoder(Item)
 ITEMS: Final = msgspec.json.Decoder(list[Item])
+PLAIN_ITEM: Final = msgspec.json.Decoder(PlainItem)
 PLAIN_ITEMS: Final = msgspec.json.Decoder(list[PlainItem])
 WRAPPED: Final = msgspec.json.Decoder(Wrapped)
 RAW_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])

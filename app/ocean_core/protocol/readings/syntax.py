@@ -18,19 +18,25 @@ from ocean_core.protocol.readings.shapes import RAW_FIELDS, RAW_ITEMS, DecodeCon
 from ocean_core.protocol.readings.wording import found_json, sentence
 
 INGEST: Final = "/api/ocean/telemetry/ingest"
+FIELDS_MAX: Final = 100
 BATCH: Final = "/api/ocean/telemetry/batch"
 
-_BOM: Final = b"\xef\xbb\xbf"
+# Columns come in any order. What each may hold is checked once they are apart.
+_COLUMNAR = re.compile(rb'[ \t\r\n]*+\{[ \t\r\n]*+"(?:sensor_id|timestamp|value|metric)"')
+_COLUMNS_MAX: Final = 4
+
+BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 _EXCERPT_BYTES: Final = 12
 _CHUNK_BYTES: Final = 1 << 20
 _POSITION = re.compile(r"^(?:JSON is malformed: )?(.*) \(byte (\d+)\)$")
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 # Escaped backslashes and whole surrogate pairs come first, so that what is left for the group is
 # half a pair; at the very end it may as well be a body that was cut.
 _LONE_SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)(?=.)", re.DOTALL
 )
+_TOO_EARLY: Final = "ends too early"
+_HALF_PAIR: Final = "half of a surrogate pair"
 _KINDS: Final = {
     ord("["): "an array",
     ord("{"): "an object",
@@ -46,10 +52,7 @@ def check_body(body: bytes, context: DecodeContext) -> None:
 
     Raises BodyTooLargeError or MalformedBodyError.
     """
-    if len(body) > context.body_bytes_max:
-        raise BodyTooLargeError(
-            f"The body has {len(body)} bytes; at most {context.body_bytes_max} are taken."
-        )
+    check_length(body, context)
     if not body.isascii():
         try:
             str(body, "utf-8")
@@ -58,12 +61,20 @@ def check_body(body: bytes, context: DecodeContext) -> None:
                 f"The body is not UTF-8: byte {error.start} is 0x{body[error.start]:02x} "
                 f"({error.reason})."
             ) from None
-        if body.startswith(_BOM):
+        if body.startswith(BOM):
             raise MalformedBodyError(
                 "The body begins with a byte order mark (bytes 0 to 2); send JSON without it."
             )
     elif not body or body.isspace():
         raise MalformedBodyError("The body is empty.")
+
+
+def check_length(body: bytes, context: DecodeContext) -> None:
+    """Raise BodyTooLargeError for a body that is too long."""
+    if len(body) > context.body_bytes_max:
+        raise BodyTooLargeError(
+            f"The body has {len(body)} bytes; at most {context.body_bytes_max} are taken."
+        )
 
 
 def first_byte(body: bytes) -> int:
@@ -75,24 +86,32 @@ def malformed(body: bytes, error: Exception) -> MalformedBodyError:
     """Return the error for a body that the JSON decoder refused with ``error``."""
     if isinstance(error, RecursionError):
         return MalformedBodyError("The JSON is nested too deeply.")
+    position, reason = fault_of(body, error)
+    if reason == _TOO_EARLY:
+        return MalformedBodyError(f"The JSON {_TOO_EARLY}, at byte {position}.")
+    if reason == _HALF_PAIR:
+        return MalformedBodyError(f"The body is not valid JSON at byte {position}: {_HALF_PAIR}.")
+    near = found_json(body[max(0, position - _EXCERPT_BYTES) : position + _EXCERPT_BYTES])
+    return MalformedBodyError(
+        f"The body is not valid JSON at byte {position}: {reason}, near {near}"
+    )
+
+
+def fault_of(text: bytes, error: Exception) -> tuple[int, str]:
+    """Return at which byte ``text`` stops being JSON and why, by what the decoder said."""
     message = str(error)
     match = _POSITION.match(message)
     # For half of a surrogate pair the decoder says one of these, depending on what follows it.
     if match is None or "escape" in message or "surrogate" in message:
-        for escape in _LONE_SURROGATE.finditer(body):
+        for escape in _LONE_SURROGATE.finditer(text):
             if escape[1] is not None:
-                return MalformedBodyError(
-                    f"The body is not valid JSON at byte {escape.start()}: half of a surrogate pair."
-                )
+                return escape.start(), _HALF_PAIR
     if match is None:
-        return MalformedBodyError(f"The JSON ends too early, at byte {len(body)}.")
+        return len(text), _TOO_EARLY
     position = int(match[2])
     if match[1].startswith("trailing characters"):
         position -= 1  # Here alone the decoder counts one further.
-    near = found_json(body[max(0, position - _EXCERPT_BYTES) : position + _EXCERPT_BYTES])
-    return MalformedBodyError(
-        f"The body is not valid JSON at byte {position}: {match[1]}, near {near}"
-    )
+    return position, match[1]
 
 
 def split_object(body: bytes) -> bytes:
@@ -142,13 +161,27 @@ def split_batch(body: bytes, context: DecodeContext) -> list[msgspec.Raw]:
     )
 
 
+def fields_of(body: bytes) -> dict[str, msgspec.Raw]:
+    """Return the fields of a JSON object as JSON text.
+
+    Raises InvalidReadingError if there are far too many, before anything is made of them; and what
+    the decoder raises.
+    """
+    if body.count(b":") > FIELDS_MAX:
+        count = _commas_at_depth(body, 1) + 1
+        if count > FIELDS_MAX:
+            problem = FieldProblem("", f"an object of {count} fields", "at most a few")
+            raise InvalidReadingError(sentence(problem) + ".", fields=(problem,))
+    return RAW_FIELDS.decode(body)
+
+
 def _unwrap(body: bytes) -> msgspec.Raw:
-    # Fields are decoded one after the other, and there may be a great many of them.
-    fields = RAW_FIELDS.decode(body)
+    fields = fields_of(body)
     if "readings" not in fields:
         raise MalformedBodyError(
             f"The body is one object; {BATCH} takes an array, or an object with the array as "
-            f"readings. Send one reading to {INGEST}, or put it into square brackets."
+            f"readings or with an array per field. Send one reading to {INGEST}, or put it into "
+            "square brackets."
         )
     unknown = next((name for name in fields if name != "readings"), None)
     if unknown is not None:
@@ -176,6 +209,19 @@ def check_item_count(body: bytes, context: DecodeContext) -> None:
         return
     depth_wanted = 1 if first_byte(body) == ord("[") else 2
     count = _commas_at_depth(body, depth_wanted) + 1
+    columns = _COLUMNS_MAX if _COLUMNAR.match(body) else 1
+    if count > columns * context.items_max:
+        raise too_many(context)
+
+
+def check_count(count: int, context: DecodeContext) -> None:
+    """Refuse a batch of no items, or of too many.
+
+    Raises InvalidReadingError or BodyTooLargeError.
+    """
+    if count == 0:
+        problem = FieldProblem("", "[]", "at least one reading")
+        raise InvalidReadingError(sentence(problem) + ".", fields=(problem,))
     if count > context.items_max:
         raise too_many(context)
 
@@ -189,14 +235,18 @@ def too_many(context: DecodeContext) -> BodyTooLargeError:
 
 def _commas_at_depth(body: bytes, depth_wanted: int) -> int:
     """Count the commas outside strings at a depth of brackets, in steps that bound the memory."""
-    text = _STRING.sub(b"", body)
-    depth = count = 0
+    # Without escapes each quote begins or ends a string. Those of backslashes go first, so that a
+    # backslash that is left before a quote belongs to it.
+    text = body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
+    depth = count = quotes_before = 0
     for start in range(0, len(text), _CHUNK_BYTES):
         codes = np.frombuffer(text, np.uint8, min(_CHUNK_BYTES, len(text) - start), start)
+        quotes = quotes_before + np.cumsum(codes == ord('"'), dtype=np.int32)
+        is_outside = quotes & 1 == 0
         # [ and { differ from ] and } by two; 0x20 is what sets the braces apart.
         folded = codes | 0x20
         steps = (folded == ord("{")).astype(np.int32) - (folded == ord("}"))
-        depths = depth + np.cumsum(steps)
-        count += int(np.count_nonzero((codes == ord(",")) & (depths == depth_wanted)))
-        depth = int(depths[-1])
+        depths = depth + np.cumsum(steps * is_outside, dtype=np.int32)
+        count += int(np.count_nonzero((codes == ord(",")) & is_outside & (depths == depth_wanted)))
+        depth, quotes_before = int(depths[-1]), int(quotes[-1])
     return count

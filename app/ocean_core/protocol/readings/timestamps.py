@@ -67,6 +67,14 @@ def resolve(value: Timestamp, arrival_us: int, *, clock_trusted: bool) -> tuple[
     return moment, Quality.GOOD.value
 
 
+def check_moment(moment_us: int, arrival_us: int, *, clock_trusted: bool) -> None:
+    """Raise TimestampError for microseconds since 1970 UTC that ``resolve`` would not return."""
+    if not limits.TIMESTAMP_US_MIN <= moment_us <= limits.TIMESTAMP_US_MAX:
+        raise TimestampError(_RANGE)
+    if clock_trusted and moment_us > arrival_us + limits.FUTURE_TOLERANCE_US:
+        raise TimestampError(_not_later_than(arrival_us))
+
+
 def _not_later_than(arrival_us: int) -> str:
     latest = min(arrival_us + limits.FUTURE_TOLERANCE_US, limits.TIMESTAMP_US_MAX)
     seconds = limits.FUTURE_TOLERANCE_US // 1_000_000
@@ -124,10 +132,17 @@ def _offset_us(zone: str) -> int:
 # --- many at once -------------------------------------------------------------------------------
 
 
-def timestamp_column(values: list[Timestamp], arrival_us: int) -> Int64Column:
+SLOW_QUICKLY_MAX: Final = 256
+"""So many values at most are read one by one when it has to be quick."""
+
+
+def timestamp_column(
+    values: list[Timestamp], arrival_us: int, *, quickly: bool = False
+) -> Int64Column:
     """Return what ``timestamp_us`` makes of each value, and the arrival for None.
 
-    Only the range is left to the caller. Raises TimestampError.
+    Only the range is left to the caller. Raises TimestampError, if ``quickly`` also for many
+    values of mixed or unusual kinds.
     """
     kinds = set(map(type, values))
     column: Int64Column | None = None
@@ -140,6 +155,8 @@ def timestamp_column(values: list[Timestamp], arrival_us: int) -> Int64Column:
     elif kinds == {type(None)}:
         column = np.full(len(values), arrival_us, dtype=np.int64)
     if column is None:
+        if quickly and len(values) > SLOW_QUICKLY_MAX:
+            raise TimestampError(_FORMATS)
         column = np.array(
             [arrival_us if value is None else timestamp_us(value) for value in values],
             dtype=np.int64,

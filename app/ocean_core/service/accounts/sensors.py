@@ -8,8 +8,8 @@ handed to analytics; if those are away, they get all rules as soon as they are b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -90,22 +90,6 @@ class SensorForgotten(msgspec.Struct):
     forgotten: int
     up_to_id: int
     pending: bool
-
-
-class Loss(msgspec.Struct, rename={"loss_class": "class"}):
-    """How many readings of a sensor went one way."""
-
-    sensor_id: str
-    loss_class: str
-    count: int
-    updated_at: str
-
-
-class Ledger(msgspec.Struct):
-    """A page; ``next`` is what to send as ``after`` for the following one, null at the end."""
-
-    sensors: list[Loss]
-    next: str | None
 
 
 class SensorRecords:
@@ -219,13 +203,15 @@ class SensorRecords:
             raise invalid("confirm", confirm, "the id of the sensor to forget, as in the address")
         return await uninterrupted(self._forget(sensor_id, origin))
 
-    async def ledger(self, after: tuple[str, str], limit: int) -> Ledger:
-        """Return how many readings were lost, by (sensor, class) behind ``after``."""
-        rows, more = await self._store.read(partial(loss_ledger.page, after=after, limit=limit))
-        losses = [
-            Loss(row.sensor_id, row.loss_class, row.lost, iso_utc(row.updated_us)) for row in rows
-        ]
-        return Ledger(losses, f"{rows[-1].loss_class}/{rows[-1].sensor_id}" if more else None)
+    @asynccontextmanager
+    async def steady_names(self) -> AsyncIterator[Names]:
+        """Give the rules of names; none is added meanwhile.
+
+        Raises what ``load`` raises.
+        """
+        async with self._lock:
+            await self._load()
+            yield self._names
 
     async def _ensure_loaded(self) -> None:
         if not self._is_loaded:

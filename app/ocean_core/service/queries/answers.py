@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ocean_core.obs.clock import iso_utc
+from ocean_core.service.queries.verified import Digests, VerifyStep
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -155,7 +156,18 @@ class Events(msgspec.Struct, frozen=True):
     truncated: bool
 
 
-Answer = Stats | Comparison | Timeseries | Anomalies | Sensors | Latest | LatestAll | Events
+Answer = (
+    Stats
+    | Comparison
+    | Timeseries
+    | Anomalies
+    | Sensors
+    | Latest
+    | LatestAll
+    | Events
+    | VerifyStep
+    | Digests
+)
 
 _ENCODER = msgspec.json.Encoder()
 

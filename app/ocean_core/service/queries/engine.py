@@ -29,6 +29,7 @@ from ocean_core.service.queries.answers import (
     Timeseries,
     encode,
 )
+from ocean_core.service.queries.digests import answer_digests
 from ocean_core.service.queries.listing import (
     answer_events,
     answer_latest,
@@ -38,6 +39,7 @@ from ocean_core.service.queries.listing import (
 from ocean_core.service.queries.requests import (
     AnomaliesRequest,
     CompareRequest,
+    DigestsRequest,
     EventsRequest,
     LatestAllRequest,
     LatestRequest,
@@ -45,11 +47,14 @@ from ocean_core.service.queries.requests import (
     SensorsRequest,
     StatsRequest,
     TimeseriesRequest,
+    VerifyRequest,
     parse_request,
 )
 from ocean_core.service.queries.series import answer_timeseries
 from ocean_core.service.queries.session import Cursors, Session
 from ocean_core.service.queries.statistics import answer_compare, answer_stats
+from ocean_core.service.queries.verified import Digests, VerifyStep
+from ocean_core.service.queries.verify import OneAtATime, Verifier
 from ocean_core.storage.analytics.errors import (
     DuckError,
     InterruptError,
@@ -74,13 +79,16 @@ class QueryEngine:
         clock: Clock,
         query_timeout_s: float,
         on_damage: Callable[[str], None] | None = None,
+        verifier: Verifier | None = None,
     ) -> None:
-        """``window`` None answers everything from the file."""
+        """``window`` None answers everything from the file; without ``verifier`` there is none."""
         self._store = store
         self._window = window
         self._clock = clock
         self._timeout_s = query_timeout_s
         self._on_damage = on_damage
+        self._verifier = verifier
+        self._long = OneAtATime()
         self._cursors = Cursors(store)
         self._sessions: set[Session] = set()
         self._sessions_lock = threading.Lock()
@@ -175,6 +183,18 @@ class QueryEngine:
         """The newest events of a sensor."""
         return answer_events(self._window, session, request)
 
+    def verify(self, session: Session, request: VerifyRequest) -> VerifyStep:
+        """Journal and analytics against each other."""
+        if self._verifier is None:
+            raise AnalyticsUnavailableError("there is no journal to compare with")
+        with self._long.turn():
+            return self._verifier.step(session, request)
+
+    def digests(self, session: Session, request: DigestsRequest) -> Digests:
+        """Count and digest per series."""
+        with self._long.turn():
+            return answer_digests(session, request)
+
     def _explain(self, error: Exception) -> Exception:
         """Return what to raise for an error of DuckDB; a fault of our own stays what it is."""
         if is_damage(error):
@@ -194,7 +214,9 @@ class QueryEngine:
 
 def _with_present_names(request: Request, names: Names) -> Request:
     """Return the request for the sensors as they are called now."""
-    if not names.renames or isinstance(request, SensorsRequest | LatestAllRequest):
+    if not names.renames or isinstance(
+        request, SensorsRequest | LatestAllRequest | VerifyRequest | DigestsRequest
+    ):
         return request
     if isinstance(request, CompareRequest):
         present = tuple(dict.fromkeys(map(names.asked, request.sensor_ids)))
@@ -211,4 +233,6 @@ _METHODS: Final[dict[type[Request], Callable[[QueryEngine, Session, Any], Answer
     LatestRequest: QueryEngine.latest,
     LatestAllRequest: QueryEngine.latest_all,
     EventsRequest: QueryEngine.events,
+    VerifyRequest: QueryEngine.verify,
+    DigestsRequest: QueryEngine.digests,
 }

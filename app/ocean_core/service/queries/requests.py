@@ -29,6 +29,7 @@ Fill = Literal["none", "null", "previous", "linear", "value"]
 THRESHOLD_DEFAULT: Final = 2.0
 INTERVAL_DEFAULT: Final = "5m"
 ZONE_DEFAULT: Final = "UTC"
+SERIES_CURSOR_BYTES_MAX: Final = 6 * (limits.SENSOR_ID_BYTES_MAX + limits.METRIC_BYTES_MAX) + 16
 
 
 class StatsRequest(msgspec.Struct, frozen=True):
@@ -113,6 +114,25 @@ class EventsRequest(msgspec.Struct, frozen=True):
     limit: int = limits.EVENTS_PAGE_DEFAULT
 
 
+class VerifyRequest(msgspec.Struct, frozen=True):
+    """Compare some ids behind ``after_id`` with the journal."""
+
+    after_id: int = 0
+
+
+class DigestsRequest(msgspec.Struct, frozen=True):
+    """Count and digest of a page of series, by name, beginning behind ``after``.
+
+    ``after`` is (sensor, metric). ``pattern`` is that of the key which asks: other sensors do not
+    exist for it.
+    """
+
+    limit: int = limits.DIGESTS_PAGE_DEFAULT
+    after: tuple[str, str] | None = None
+    prefix: str | None = None
+    pattern: str | None = None
+
+
 Request = (
     StatsRequest
     | TimeseriesRequest
@@ -122,6 +142,8 @@ Request = (
     | LatestRequest
     | LatestAllRequest
     | EventsRequest
+    | VerifyRequest
+    | DigestsRequest
 )
 
 Params = Mapping[str, object]
@@ -225,6 +247,18 @@ def _after(field: str, value: object) -> Fields:
     return {"after": parse_text(field, value, bytes_max=limits.SENSOR_ID_BYTES_MAX)}
 
 
+def _after_id(field: str, value: object) -> Fields:
+    return {"after_id": parse_integer(field, value, low=0, high=limits.READING_ID_MAX)}
+
+
+def _after_series(field: str, value: object) -> Fields:
+    text = parse_text(field, value, bytes_max=SERIES_CURSOR_BYTES_MAX)
+    try:
+        return {"after": msgspec.json.decode(text, type=tuple[str, str])}
+    except msgspec.DecodeError:
+        refuse(field, value, "the field next of the page before")
+
+
 def _prefix(field: str, value: object) -> Fields:
     return {"prefix": parse_text(field, value, bytes_max=limits.SENSOR_ID_BYTES_MAX)}
 
@@ -264,6 +298,7 @@ _REQUIRED: Final = {
 _INTERNAL: Final[dict[tuple[str, str], Reader]] = {
     ("sensors", "pattern"): _pattern,
     ("latest_all", "pattern"): _pattern,
+    ("digests", "pattern"): _pattern,
 }
 
 _QUERIES: Final[dict[str, tuple[Callable[..., Request], dict[str, Reader], str | None]]] = {
@@ -299,5 +334,11 @@ _QUERIES: Final[dict[str, tuple[Callable[..., Request], dict[str, Reader], str |
         EventsRequest,
         {"sensor_id": _sensor, **_RANGE, "limit": _limit(limits.EVENTS_PAGE_MAX)},
         "sensor_id",
+    ),
+    "verify": (VerifyRequest, {"after_id": _after_id}, None),
+    "digests": (
+        DigestsRequest,
+        {"limit": _limit(limits.DIGESTS_PAGE_MAX), "after": _after_series, "prefix": _prefix},
+        None,
     ),
 }  # fmt: skip

@@ -44,6 +44,11 @@ class Session:
         """Return all rows as columns. Raises DuckError, or ``end_error`` beyond the limit."""
         return self._begin().execute(sql, list(params)).fetchnumpy()
 
+    def check(self) -> None:
+        """Raise ``end_error`` beyond the limit: for work between two statements."""
+        if self._expired.is_set():
+            raise self.end_error()
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Let several statements see the same moment."""

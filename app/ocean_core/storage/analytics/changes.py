@@ -18,6 +18,8 @@ Columns = dict[str, npt.NDArray[Any]]
 # Keys in the table meta; a file without them follows no rules.
 _RULES: Final = "name_rules"
 _FORGOTTEN: Final = "forgotten"
+RULES_QUERY: Final = f"SELECT value FROM meta WHERE key = '{_RULES}'"  # noqa: S608 - a constant
+"""Asks for the rules that the file follows, for ``decode_rules``; no row means none."""
 
 
 class AppliedRules(NamedTuple):
@@ -77,12 +79,20 @@ def read_rules(connection: duckdb.DuckDBPyConnection) -> AppliedRules:
         "SELECT key, value FROM meta WHERE key IN (?, ?)", [_RULES, _FORGOTTEN]
     )
     texts = dict(found.fetchall())
+    rules = decode_rules(texts.get(_RULES, "[]"))
     try:
-        rules = msgspec.json.decode(texts.get(_RULES, "[]"), type=tuple[NameRule, ...])
         counts = msgspec.json.decode(texts.get(_FORGOTTEN, "[]"), type=list[tuple[int, int]])
     except msgspec.DecodeError as error:
         raise ValueError(f"the rules about names cannot be read: {error}") from error
     return AppliedRules(rules, dict(counts))
+
+
+def decode_rules(text: str) -> tuple[NameRule, ...]:
+    """Return the rules in a value of ``RULES_QUERY``. Raises ValueError if it is not readable."""
+    try:
+        return msgspec.json.decode(text, type=tuple[NameRule, ...])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the rules about names cannot be read: {error}") from error
 
 
 def _keep(connection: duckdb.DuckDBPyConnection, key: str, value: object) -> None:

@@ -184,7 +184,7 @@ class _Copy:
         match row:
             case [str(key), int() | str() as value] if isinstance(value, _KEPT_META.get(key, ())):
                 schema.set_meta(self._db, key, value)
-            case [str(key), str(value)] if loss_ledger.is_awaited(key):
+            case [str(key), str(value)] if loss_ledger.is_note(key):
                 schema.set_meta(self._db, key, value)
             case _:
                 return

@@ -52,7 +52,7 @@ def forget(box: Records, sensor_id: str) -> Any:
 
 
 def losses(box: Records) -> list[tuple[str, str, int]]:
-    page = as_json(box.do(box.sensors.ledger(("", ""), 100)))
+    page = as_json(box.do(box.ledger.page()))
     return [(row["sensor_id"], row["class"], row["count"]) for row in page["sensors"]]
 
 
@@ -486,9 +486,9 @@ def test_the_ledger_has_pages(box: Records) -> None:
     for name in ("a", "b/c", "d"):
         box.analytics.readings[name] = 1
         forget(box, name)
-    first = box.do(box.sensors.ledger(("", ""), 2))
+    first = box.do(box.ledger.page(("", ""), 2))
     assert first.next == "forgotten/b/c"
-    rest = box.do(box.sensors.ledger(("b/c", "forgotten"), 2))
+    rest = box.do(box.ledger.page(("b/c", "forgotten"), 2))
     assert ([row.sensor_id for row in rest.sensors], rest.next) == (["d"], None)
 
 

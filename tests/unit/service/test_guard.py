@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from ocean_core.api.guard import HostNames
 from ocean_core.model.errors import OriginError
+from ocean_core.service.guard import HostNames
 
 MACHINE = socket.gethostname()
 OWN = [

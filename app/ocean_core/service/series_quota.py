@@ -1,0 +1,75 @@
+"""How many series there may be, per sensor and in total."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from ocean_core.config.settings import IngestSettings
+from ocean_core.model.block import SeriesName
+from ocean_core.model.errors import SeriesQuotaError
+
+
+class SeriesQuota:
+    """Knows every series, and refuses new ones beyond the quota, naming the sensor.
+
+    ``shown`` returns the name of today for a sensor that was renamed.
+    """
+
+    def __init__(
+        self, settings: IngestSettings, shown: Callable[[str], str] = lambda sensor_id: sensor_id
+    ) -> None:
+        self._settings = settings
+        self._shown = shown
+        self._known: set[SeriesName] = set()
+        self._per_sensor: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def learn(self, names: Iterable[SeriesName]) -> None:
+        """Take over series that are stored already; no quota applies to them."""
+        for name in names:
+            if name not in self._known:
+                self._known.add(name)
+                self._per_sensor[name[0]] = self._per_sensor.get(name[0], 0) + 1
+
+    def knows(self, name: SeriesName) -> bool:
+        """Whether a series is stored already."""
+        return name in self._known
+
+    def by_known_sensor(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return counts by today's names of sensors; all that are not known under an empty name."""
+        known: dict[str, int] = {}
+        for sensor_id, count in counts.items():
+            name = self._shown(sensor_id)
+            if name not in self._per_sensor and sensor_id not in self._per_sensor:
+                name = ""
+            known[name] = known.get(name, 0) + count
+        return known
+
+    def check(self, names: Iterable[SeriesName]) -> list[SeriesName]:
+        """Return those of ``names`` that are new, or raise SeriesQuotaError. Changes nothing."""
+        known, shown = self._known, self._shown
+        new = [name for name in names if name not in known]
+        if not new:
+            return new
+        # Only here, because hardly a request gets as far.
+        present = dict.fromkeys((shown(sensor_id), metric) for sensor_id, metric in new)
+        new = [name for name in present if name not in known]
+        settings = self._settings
+        if len(self._known) + len(new) > settings.series_total_max:
+            raise SeriesQuotaError(
+                f"sensor {new[0][0]!r} would bring the box above "
+                f"{settings.series_total_max} series (sensors times metrics)"
+            )
+        added: dict[str, int] = {}
+        for sensor_id, _ in new:
+            added[sensor_id] = added.get(sensor_id, 0) + 1
+            if self._per_sensor.get(sensor_id, 0) + added[sensor_id] > (
+                settings.series_per_sensor_max
+            ):
+                raise SeriesQuotaError(
+                    f"sensor {sensor_id!r} would have more than "
+                    f"{settings.series_per_sensor_max} metrics"
+                )
+        return new

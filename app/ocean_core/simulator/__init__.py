@@ -1,0 +1,1 @@
+"""A fleet of sensors that behave as sensors do, sent over HTTP and audited: `ocean simulate`."""
