@@ -109,7 +109,11 @@ class AccessService:
             return LOCAL if is_local and self._settings.trust_loopback else None
         scheme, _, token = authorization.decode("latin-1").partition(" ")
         token = token.strip()
-        if scheme.lower() != "bearer" or not token.startswith(KEY_PREFIX):
+        if scheme.lower() != "bearer":
+            return None
+        if token.startswith(OWNER_PREFIX):
+            return self._owner(token)
+        if not token.startswith(KEY_PREFIX):
             return None
         principal = self._keys.principal_of(token)
         if principal is not None:
@@ -125,9 +129,12 @@ class AccessService:
                 raise StoreUnavailableError("the keys are not known yet", retry_after_s=1)
             return principal
         if token.startswith(OWNER_PREFIX):
-            found = hashlib.sha256(token.encode()).digest()
-            return OWNER if hmac.compare_digest(found, self._owner_hash) else None
+            return self._owner(token)
         return await self._sessions.authenticate(token)
+
+    def _owner(self, token: str) -> Principal | None:
+        found = hashlib.sha256(token.encode()).digest()
+        return OWNER if hmac.compare_digest(found, self._owner_hash) else None
 
     def _count_refused(self, address: str) -> None:
         wait_s = self._refused.take(

@@ -9,6 +9,7 @@ import pytest
 from ocean_core.buffer.port import IdRange
 from ocean_core.model.block import SeriesName
 from ocean_core.model.errors import BufferUnavailableError, StoreCorruptError
+from ocean_core.model.limits import MOVER_ROWS_PER_DRAIN
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import ManualClock, SystemClock
 from ocean_core.obs.metrics import MetricsRegistry
@@ -323,9 +324,9 @@ def test_an_id_that_is_wanted_is_moved(running: Running) -> None:
 
 
 def test_many_rows_are_moved_without_a_query(running: Running) -> None:
-    running.source.add_rows(plain_rows(50_000))
+    running.source.add_rows(plain_rows(MOVER_ROWS_PER_DRAIN))
     running.mover.notify(running.source.last_id())
-    assert running.await_id(50_010)
+    assert running.await_id(MOVER_ROWS_PER_DRAIN + 10)
 
 
 def test_an_id_that_never_comes_is_looked_for_once(running: Running) -> None:
