@@ -191,8 +191,12 @@ class FastHttpProtocol(BoundedHttpProtocol):
             self._unset_keepalive_if_required()
         self._head = head
         self._started = self.heard_at = self.clock.monotonic()
-        self._missing = head.length
-        self._gather(data[end:])
+        body = data[end:]
+        if len(body) == head.length:
+            self._serve(body)
+        else:
+            self._missing = head.length
+            self._gather(body)
 
     def _lets_in(self, head: Head) -> bool:
         """Whether the request is one to serve here; what it needs is taken then.
@@ -246,12 +250,15 @@ class FastHttpProtocol(BoundedHttpProtocol):
         if self._gathered:
             self._gathered.append(data)
             data = b"".join(self._gathered)
-            self._gathered = []
+        self._stop_gathering()
+        self._serve(data)
+
+    def _stop_gathering(self) -> None:
+        self._missing = 0
+        self._gathered = []
         if self._body_timer is not None:
             self._body_timer.cancel()
             self._body_timer = None
-        self._missing = 0
-        self._serve(data)
 
     def _body_too_slow(self) -> None:
         self._body_timer = None
@@ -327,12 +334,10 @@ class FastHttpProtocol(BoundedHttpProtocol):
         self.heard_at = self.clock.monotonic()
         self._head = None
         self._is_busy = False
-        self._missing = 0
-        self._gathered = []
-        if self._body_timer is not None:
-            self._body_timer.cancel()
-            self._body_timer = None
-        self._release()
+        if self._missing:
+            self._stop_gathering()
+        if self._reserved:
+            self._release()
         transport = self.transport
         if transport.is_closing():
             return

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -149,14 +150,14 @@ def _contiguous(column: npt.ArrayLike, dtype: str) -> memoryview:
 
 
 def _pack_names(series: Sequence[SeriesName]) -> bytes:
-    parts: list[bytes] = []
-    for sensor_id, metric in series:
-        sensor_bytes = sensor_id.encode()
-        metric_bytes = metric.encode()
-        parts += (
-            _NAME_LENGTHS.pack(len(sensor_bytes), len(metric_bytes)), sensor_bytes, metric_bytes,
-        )  # fmt: skip
-    return b"".join(parts)
+    return b"".join(map(_pack_name, series))
+
+
+# The same names are packed again with every commit.
+@lru_cache(maxsize=8192)
+def _pack_name(name: SeriesName) -> bytes:
+    sensor_bytes, metric_bytes = name[0].encode(), name[1].encode()
+    return _NAME_LENGTHS.pack(len(sensor_bytes), len(metric_bytes)) + sensor_bytes + metric_bytes
 
 
 def unpack_block(data: bytes | memoryview) -> Block:

@@ -27,6 +27,7 @@ from ocean_core.service.analytics_link import AnalyticsLink
 from ocean_core.service.groups import GroupService
 from ocean_core.service.guard import HostNames
 from ocean_core.service.ingest import IngestService
+from ocean_core.service.pace import Pace
 from ocean_core.service.problems import raw_response_of
 from ocean_core.service.rates import FairShare
 from ocean_core.service.series_quota import SeriesQuota
@@ -65,7 +66,16 @@ def make_ingest(parts: Parts, decoders: ThreadPoolExecutor) -> IngestService:
         decoders,
         body_bytes_max=parts.settings.server.body_bytes_max,
         refusals=parts.accounts.ledger.refusals,
+        pace=Pace(lambda: _backlog(parts)),
     )
+
+
+def _backlog(parts: Parts) -> int:
+    """Return how many readings wait for analytics, 0 if analytics could not take them now."""
+    report = parts.link.report
+    if report is None or report.rebuilding or report.trouble or not parts.link.is_up:
+        return 0
+    return parts.journal.head_id - report.watermark
 
 
 def make_server(parts: Parts, ingest: IngestService) -> HttpServer:

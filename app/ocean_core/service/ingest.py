@@ -26,6 +26,7 @@ from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.ingest_answers import answer_to_many, answer_to_single, series_of
 from ocean_core.service.ingest_body import PLAIN, Form, Opening, Sent
 from ocean_core.service.ledger import RefusalBook
+from ocean_core.service.pace import NO_PACE, Pace
 from ocean_core.service.policy import IngestPolicy
 from ocean_core.service.series_quota import SeriesQuota
 
@@ -50,6 +51,7 @@ class IngestService:
         *,
         body_bytes_max: int = limits.BODY_BYTES_MAX,
         refusals: RefusalBook | None = None,
+        pace: Pace = NO_PACE,
     ) -> None:
         self._buffer = buffer
         self._clock = clock
@@ -60,6 +62,7 @@ class IngestService:
         self._decoders = decoders
         self._body_bytes_max = body_bytes_max
         self._refusals = refusals or RefusalBook()
+        self._pace = pace
         self._clock_alarm_at = float("-inf")
 
     async def ingest_single(
@@ -105,6 +108,7 @@ class IngestService:
         self, form: Form, body: bytes, sent: Sent, principal: Principal
     ) -> bytes:
         _, receipt = await self._store(self._opening(form, sent), body, principal)
+        await self._pace.keep(receipt.rows)
         return answer_to_many(receipt)
 
     def _opening(self, form: Form, sent: Sent) -> Opening:
@@ -118,7 +122,7 @@ class IngestService:
     async def _store(
         self, opening: Opening, body: bytes, principal: Principal
     ) -> tuple[Intake | None, Receipt]:
-        """Return the receipt, and the Intake unless this is a repeat that is not valid any more."""
+        """Return the receipt, and the Intake unless this is a repeat that would be refused now."""
         try:
             return await self._store_or_repeat(opening, body, principal)
         except OceanError as error:
@@ -143,12 +147,11 @@ class IngestService:
                 if idempotency is None:
                     raise
                 _forget_frames(error)
-                known = await self._buffer.lookup(
-                    idempotency, None if intake is None else intake.rows_by_sensor()
-                )
+                intake = None
+                known = await self._buffer.lookup(idempotency, opening.let_go_of_rows())
                 if known is None:
                     raise
-                return intake, self._counted(known)
+                return None, self._counted(known)
             receipt = await self._buffer.append(intake, opening.idempotency(principal), owner)
         if receipt.duplicate:
             return intake, self._counted(receipt)
@@ -176,11 +179,14 @@ class IngestService:
             loop = asyncio.get_running_loop()
             intake = await loop.run_in_executor(self._decoders, opening.wholly, body)
         if intake.untrusted_clock:
-            self._raise_clock_alarm(intake)
+            self._raise_clock_alarm(intake, opening.arrival_us)
         return intake
 
-    def _raise_clock_alarm(self, intake: Intake) -> None:
-        sensor_id, timestamp_us = _first_untrusted(intake)
+    def _raise_clock_alarm(self, intake: Intake, arrival_us: int) -> None:
+        found = _first_untrusted(intake, arrival_us)
+        if found is None:
+            return
+        sensor_id, timestamp_us = found
         self._clock_alarm_at = self._clock.monotonic()
         detail = f"for example {iso_utc(timestamp_us)} from sensor {sensor_id!r}"
         if timestamp_us < limits.TIMESTAMP_PLAUSIBLE_US_MIN:
@@ -194,10 +200,20 @@ def _forget_frames(error: OceanError) -> None:
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
-def _first_untrusted(intake: Intake) -> tuple[str, int]:
-    """Return sensor and timestamp of the first row whose time cannot be confirmed."""
+def _first_untrusted(intake: Intake, arrival_us: int) -> tuple[str, int] | None:
+    """Return sensor and timestamp of the first row whose time cannot be confirmed.
+
+    None if there is none: a sender may have said so of a time that is plausible.
+    """
     for rows in (intake.readings, intake.events):
-        if rows is not None and Quality.UNTRUSTED_CLOCK in rows.quality:
-            row = int((np.asarray(rows.quality) == Quality.UNTRUSTED_CLOCK).argmax())
-            return rows.series[int(rows.series_index[row])][0], int(rows.timestamp_us[row])
-    raise AssertionError("called only if there is one")
+        if rows is None:
+            continue
+        moments = np.asarray(rows.timestamp_us, dtype=np.int64)
+        doubtful = (np.asarray(rows.quality) == Quality.UNTRUSTED_CLOCK) & (
+            (moments < limits.TIMESTAMP_PLAUSIBLE_US_MIN)
+            | (moments > arrival_us + limits.FUTURE_TOLERANCE_US)
+        )
+        if doubtful.any():
+            row = int(doubtful.argmax())
+            return rows.series[int(rows.series_index[row])][0], int(moments[row])
+    return None

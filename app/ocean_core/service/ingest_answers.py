@@ -52,7 +52,7 @@ class ColumnsAnswer(msgspec.Struct, omit_defaults=True):
 def answer_to_single(receipt: Receipt, intake: Intake | None, sensor_id: str) -> bytes:
     """Return the JSON about one item.
 
-    ``intake`` is None for a repeat that is not valid any more; then ``sensor_id`` tells whose it is.
+    ``intake`` is None for a repeat that would be refused now; then ``sensor_id`` tells whose it is.
     """
     is_event = receipt.first_reading_id == 0
     return msgspec.json.encode(

@@ -85,9 +85,26 @@ class Opening:
         self.sensor_id = ""
 
     @property
+    def arrival_us(self) -> int:
+        """When the request came, microseconds since 1970 UTC."""
+        return self._context.arrival_us
+
+    @property
     def sensors(self) -> dict[str, int] | None:
         """How many readings of which sensors it holds; items, as it seems, if it is not valid."""
         return self._seems if self._intake is None else self._intake.rows_by_sensor()
+
+    def let_go_of_rows(self) -> dict[str, int] | None:
+        """Forget the Intake, but not what it held; return how many rows of which sensors, if known.
+
+        A small body may hold many rows: one that is refused must not keep them while it waits.
+        """
+        if self._intake is None:
+            return None
+        rows = self._seems = self._intake.rows_by_sensor()
+        self.sensor_id = next(iter(rows), "")
+        self._intake = None
+        return rows
 
     def quickly(self, body: bytes) -> Intake | None:
         """Return the Intake if that takes about a millisecond at most, else None: ``wholly`` then.

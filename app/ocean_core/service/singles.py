@@ -182,14 +182,14 @@ class SingleReadings:
             self._log.error("api.internal_error", request="single", error=repr(found))
             error = InternalError("an unexpected fault; the log tells more")
         self._under_way -= 1
-        # The journal gets its next work before the answers to this group are written.
-        self._launch()
-        await asyncio.sleep(0)
         if error is None:
             self._metrics.add("ocean_telemetry_ingested_total", len(group.sinks))
             self._acknowledge(group, first_id)
         else:
             self._refuse(group, error)
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._launch)
 
     def _acknowledge(self, group: _Group, first_id: int) -> None:
         reading_id = first_id

@@ -399,6 +399,81 @@ def test_a_reader_notices_that_the_file_was_replaced(tmp_path: Path, base: Path)
     asyncio.run(scenario())
 
 
+def test_a_sound_file_is_not_salvaged_whatever_a_reader_says(tmp_path: Path, base: Path) -> None:
+    pristine = in_main(base)
+    directory = copy_as_killed(pristine.directory, tmp_path / "live")
+    states: list[BufferState] = []
+    journal = EmbeddedJournal(
+        settings_for(directory), on_state=lambda state, _reason: states.append(state)
+    )
+
+    async def scenario() -> None:
+        async with asyncio.timeout(WAIT_S):
+            await journal.open()
+            journal.report_corruption("a test")
+            await journal.settled()
+            assert not (await journal.append(intake_of(readings(1)))).duplicate
+            await journal.close()
+
+    asyncio.run(scenario())
+    assert states == [BufferState.READY, BufferState.CLOSED]
+    assert not list(directory.glob("journal.db.damaged-*"))
+
+
+def test_blocks_in_each_others_way_are_put_right_while_running(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    journal = EmbeddedJournal(settings)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(WAIT_S):
+            await journal.open()
+            for name in "abc":
+                await journal.append(intake_of(readings(1, 100)), key_of(name))
+            other = apsw.Connection(str(settings.path))
+            other.execute("UPDATE telemetry_buffer SET id = 95 WHERE id = 101")
+            other.close()
+            reader = JournalReader(settings.path)
+            with pytest.raises(StoreCorruptError) as caught:
+                reader.read_after(0, rows_max=1000)
+            journal.report_corruption(caught.value.detail)
+            await until(lambda: list(tmp_path.glob("journal.db.damaged-*")))
+            await until(lambda: journal.state is BufferState.READY)
+            batch = reader.read_after(0, rows_max=1000)
+            assert [block.first_id for block in batch.blocks] == [1, 101, 201]
+            assert batch.damaged == []
+            assert (await journal.append(intake_of(readings(1, 100)), key_of("b"))).duplicate
+            assert journal.missing_ranges() == ()
+            reader.close()
+            await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_wrong_id_within_another_block_makes_nothing_missing(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    journal = EmbeddedJournal(settings)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(WAIT_S):
+            await journal.open()
+            for name in "abc":
+                await journal.append(intake_of(readings(1, 100)), key_of(name))
+            other = apsw.Connection(str(settings.path))
+            other.execute("UPDATE telemetry_buffer SET id = 95 WHERE id = 101")
+            other.close()
+            reader = JournalReader(settings.path)
+            damaged = reader.scan(1, lambda block: block.last_id + 1)
+            assert damaged == [IdRange(95, 200)]
+            journal.report_damage(damaged)
+            await journal.settled()
+            assert journal.missing_ranges() == ()
+            assert reader.scan(1, lambda block: block.last_id + 1) == []
+            reader.close()
+            await journal.close()
+
+    asyncio.run(scenario())
+
+
 def test_only_the_newest_damaged_file_is_kept(tmp_path: Path, base: Path) -> None:
     pristine = in_main(base)
     directory = copy_as_killed(pristine.directory, tmp_path / "damaged")

@@ -239,11 +239,15 @@ def test_setting_the_clock_does_not_age_keys(tmp_path: Path, step_s: int) -> Non
         await journal.open()
         first = await journal.append(intake_of(readings(1)), key_of("a"))
         settings.clock.set_wall(settings.clock.now_us() + step_s * 1_000_000)  # type: ignore[attr-defined]
+        # Also before a commit has given the keys their new dates.
+        assert await journal.lookup(key_of("a")) is not None
         await journal.append(intake_of(readings(2)), key_of("b"))
+        assert await journal.lookup(key_of("a")) is not None
         again = await journal.append(intake_of(readings(1)), key_of("a"))
         assert again.duplicate
         assert again.first_reading_id == first.first_reading_id
         settings.clock.advance(3601)  # type: ignore[attr-defined]
+        assert await journal.lookup(key_of("a")) is None
         assert not (await journal.append(intake_of(readings(1)), key_of("a"))).duplicate
         await journal.close()
 

@@ -22,6 +22,7 @@ from ocean_core.model.errors import (
     IdempotencyMismatchError,
     InvalidReadingError,
     MalformedBodyError,
+    SeriesQuotaError,
 )
 from ocean_core.model.receipt import IdempotencyKey, Intake, Owner, Receipt
 from ocean_core.protocol.media import Encoding, Media
@@ -257,6 +258,7 @@ class WatchfulBuffer(MemoryBuffer):
     """Notes how much memory is held when a request begins to wait for the disk."""
 
     held = 0
+    decoders: ThreadPoolExecutor | None = None
 
     async def append(
         self,
@@ -268,6 +270,9 @@ class WatchfulBuffer(MemoryBuffer):
         return await super().append(intake, idempotency, owner)
 
     async def lookup(self, idempotency: IdempotencyKey, repeated: Any = None) -> Receipt | None:
+        # The decoder's thread and the loop hold what it returned until both have gone on.
+        if self.decoders is not None:
+            await asyncio.get_running_loop().run_in_executor(self.decoders, int)
         self.held = max(self.held, tracemalloc.get_traced_memory()[0])
         return await super().lookup(idempotency, repeated)
 
@@ -297,3 +302,67 @@ def test_nothing_expanded_is_held_while_a_request_waits(
     finally:
         tracemalloc.stop()
     assert 0 < buffer.held < 60_000
+
+
+@pytest.mark.parametrize("count", [2_000, 90_000])
+@pytest.mark.parametrize("is_repeat", [True, False], ids=["repeat", "refused"])
+def test_refused_rows_are_not_held_while_their_key_is_looked_up(
+    bench: IngestBench, pool: CountingPool, count: int, *, is_repeat: bool
+) -> None:
+    """A small body may hold many rows, and while the disk stands still many such requests wait."""
+    index, moments = np.zeros(count, dtype=np.uint32), np.full(count, NOW_US)
+    body = zstd.compress(encode_columnar(SENSORS[:1], index, moments, np.ones(count)))
+    assert len(body) < 60_000
+    sent = Sent(Media.JSON, Encoding.ZSTD, "k")
+    if is_repeat:
+        bench.send(body, sent)
+    bench.quota._settings = IngestSettings(series_total_max=0)
+    bench.quota._known.clear()
+    buffer = WatchfulBuffer()
+    buffer.decoders = pool
+    buffer.kept = bench.buffer.kept
+    bench.service._buffer = buffer
+    bench.buffer.stored.clear()
+    tracemalloc.start()
+    try:
+        if is_repeat:
+            assert bench.send(body, sent)["duplicate"]
+            assert buffer.repeated == [{SENSORS[0]: count}]
+        else:
+            with pytest.raises(SeriesQuotaError) as caught:
+                bench.send(body, sent)
+            assert caught.value.refused == {SENSORS[0]: count}
+    finally:
+        tracemalloc.stop()
+    assert 0 < buffer.held < 60_000
+
+
+def test_a_single_repeat_over_the_quota_names_its_sensor(
+    bench: IngestBench,
+) -> None:
+    items: list[dict[str, Any]] = [
+        {"sensor_id": "s", "value": 1},
+        {"sensor_id": "e", "data": "text"},
+    ]
+    for item in items:
+        first = bench.single(item, item["sensor_id"])
+        bench.quota._settings = IngestSettings(series_total_max=0)
+        bench.quota._known.clear()
+        assert bench.single(item, item["sensor_id"]) == {**first, "duplicate": True}
+        bench.quota._settings = IngestSettings()
+
+
+def test_a_quality_that_a_sender_gives_raises_no_alarm_of_a_clock(bench: IngestBench) -> None:
+    plausible, dead = NOW_US - 1_000_000, 5_000_000
+    quality = np.array([2, 0], dtype=np.uint8)
+    columns = (["s"], np.zeros(2, dtype=np.uint32))
+    values = np.array([1.0, 2.0])
+    for moments, expected in (([plausible, plausible], []), ([plausible, dead], ["sensor.clock"])):
+        block = encode_block(
+            *columns, np.array(moments, dtype=np.int64), values, quality=quality
+        )
+        bench.send(block, Sent(media=Media.BLOCK))
+        stored = bench.buffer.stored[-1].readings
+        assert stored is not None
+        assert list(stored.quality) == [2, 2 if dead in moments else 0]
+        assert [alarm.name for alarm in bench.alarms.open_alarms()] == expected

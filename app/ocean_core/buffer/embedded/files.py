@@ -86,10 +86,11 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def identity_of(path: Path) -> tuple[int, int] | None:
+def identity_of(path: Path | str) -> tuple[int, int] | None:
     """Return device and inode, None if there is no such file."""
     try:
-        found = path.stat()
+        # Not the path's own: this is asked with every commit.
+        found = os.stat(path)  # noqa: PTH116
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

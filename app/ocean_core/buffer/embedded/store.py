@@ -63,6 +63,10 @@ _OLDEST_BLOCKS: Final = (
     "SELECT id, count, timestamp, length(data) FROM telemetry_buffer WHERE id <= ? "
     "ORDER BY id LIMIT ?"
 )
+_OVERLAP: Final = (
+    "SELECT id FROM (SELECT id, lag(id + count) OVER (ORDER BY id) AS free_from "
+    "FROM telemetry_buffer) WHERE id < free_from LIMIT 1"
+)
 _PURGE_STEP: Final = 256
 _TRIM_STEP: Final = 500
 _SET_ASIDE_MAX: Final = 64
@@ -121,6 +125,7 @@ class JournalStore:
         self.groups = GroupTable(db)
         self.duplicates = DuplicatesTable(db)
         self._files = files
+        self._paths = str(files.main), str(files.wal)
         self._settings = settings
         self._high_water = 0
         self._identity = (identity_of(files.main), identity_of(files.wal))
@@ -179,7 +184,8 @@ class JournalStore:
                 new_keys.append(row)
         rows = plan.rows()
         db.executemany(ADD_BLOCK, map(msgspec.structs.astuple, rows))
-        db.executemany(_PUT_KEY, map(msgspec.structs.astuple, new_keys))
+        if new_keys:
+            db.executemany(_PUT_KEY, map(msgspec.structs.astuple, new_keys))
         grown = self.usage.write(plan.growth())
         repeated = self.duplicates.write(counted, now_us)
         keys = self._keys + len(new_keys)
@@ -236,7 +242,7 @@ class JournalStore:
                     outcomes[i] = _mismatch(key)
                     continue
                 try:
-                    outcomes[i] = self.lookup(key)
+                    outcomes[i] = self.lookup(key, redated=True)
                 except IdempotencyMismatchError as error:
                     outcomes[i] = error
                     continue
@@ -247,10 +253,16 @@ class JournalStore:
             placed[i] = plan.add(request.intake)
         return outcomes, placed
 
-    def lookup(self, key: IdempotencyKey) -> Receipt | None:
-        """Return the receipt kept for a key. Raises IdempotencyMismatchError."""
-        kept_us = self._settings.idempotency_kept_s * 1_000_000
-        return find_receipt(self.db, key, self._settings.clock.now_us() - kept_us)
+    def lookup(self, key: IdempotencyKey, *, redated: bool = False) -> Receipt | None:
+        """Return the receipt kept for a key. Raises IdempotencyMismatchError.
+
+        Without ``redated`` the clock may have been set since the last commit.
+        """
+        oldest_us = self._settings.clock.now_us() - self._settings.idempotency_kept_s * 1_000_000
+        if not redated:
+            step_us = self._offset_us() - self._clock_offset_us
+            oldest_us -= step_us if abs(step_us) > _CLOCK_STEP_US else 0
+        return find_receipt(self.db, key, oldest_us)
 
     def _drop_keys(self, keys: int, now_us: int) -> tuple[int, int]:
         """Forget keys beyond the bound, and now and then those that are old enough."""
@@ -271,7 +283,8 @@ class JournalStore:
 
     def _require_in_place(self) -> None:
         """Make sure that what was just synced is what the next start will find."""
-        found = identity_of(self._files.main), identity_of(self._files.wal)
+        main, wal = self._paths
+        found = identity_of(main), identity_of(wal)
         if self._identity[1] is None:
             self._identity = self._identity[0], found[1]
         if found != self._identity:
@@ -396,7 +409,10 @@ class JournalStore:
         lost: list[IdRange] = []
         db.execute("BEGIN IMMEDIATE")
         for item in ranges:
-            whole: list[IdRange] = []
+            # A row whose id is damaged may seem to lie within the block before it.
+            before = db.execute("SELECT max(id) FROM telemetry_buffer WHERE id < ?", (item.first,))
+            held = self.repair_row(before.get or 0)
+            whole = [] if held is None else [held]
             for first, data in self._blocks_over(item):
                 held = self.repair_row(first)
                 if held is not None:
@@ -460,9 +476,16 @@ class JournalStore:
         now = self._settings.clock.monotonic()
         if now - self._sound_at < _SOUND_FOR_S:
             return
-        answer = self.db.pragma("quick_check(1)")
+        # The file is in question, not what this connection remembers of it.
+        self.db.execute("PRAGMA shrink_memory")
+        # Connection.pragma takes no arguments in brackets: it would always answer None.
+        answer = self.db.execute("PRAGMA quick_check(1)").get
         if answer != "ok":
             raise StoreCorruptError(f"journal: {answer}")
+        overlap = self.db.execute(_OVERLAP).get
+        if overlap is not None:
+            # To SQLite one order of ids is as good as another; readers cannot get past this one.
+            raise StoreCorruptError(f"journal: the block at id {overlap} lies within another")
         self._sound_at = now
 
     def close(self) -> None:

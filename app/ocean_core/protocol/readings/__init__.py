@@ -54,6 +54,8 @@ __all__ = [
 _PLAIN_BYTES_MIN = ARRAY_ROWS_MIN * 32
 # More than that take too long for an event loop.
 _QUICK_ITEMS_MAX = 4_096
+# The shortest good item, with its comma: {"sensor_id":"a","value":1},
+_ITEM_BYTES_MIN = 27
 _QUICK_ELEMENTS_MAX = 3 * _QUICK_ITEMS_MAX
 
 
@@ -88,7 +90,9 @@ def decode_batch_quickly(
     first = body[:1]
     if first != b"{" and (first != b"[" or media is Media.NDJSON):
         return None
-    if len(body) < _PLAIN_BYTES_MIN or body.count(b"{") > _QUICK_ITEMS_MAX:
+    if len(body) < _PLAIN_BYTES_MIN:
+        return None
+    if len(body) > _QUICK_ITEMS_MAX * _ITEM_BYTES_MIN and body.count(b"{") > _QUICK_ITEMS_MAX:
         return None
     if media is Media.NDJSON:
         return ndjson_intake(body, context, quickly=True)

@@ -26,7 +26,7 @@ from ocean_core.model.block import (
     UInt32Column,
 )
 from ocean_core.model.receipt import Intake
-from ocean_core.protocol.readings.names import name_is_good
+from ocean_core.protocol.readings.names import names_are_good
 from ocean_core.protocol.readings.shapes import FLOATS, DecodeContext, Item, PlainItem, Timestamp
 from ocean_core.protocol.readings.timestamps import TimestampError, timestamp_column
 
@@ -39,7 +39,7 @@ def plain_intake(
         [item.sensor_id for item in items],
         None,
         [item.timestamp for item in items],
-        np.array([item.value for item in items], dtype=np.float64),
+        np.frombuffer(array("d", [item.value for item in items])),
         context,
         quickly=quickly,
     )
@@ -162,17 +162,18 @@ def series_column(
     if metrics is None:
         # Looking up a new name numbers it.
         place: defaultdict[str, int] = defaultdict(count().__next__)
-        index = [place[name] for name in sensors]
+        index = list(map(place.__getitem__, sensors))
         series = [(name, DEFAULT_METRIC) for name in place]
+        if not names_are_good(place, limits.SENSOR_ID_BYTES_MAX):
+            return None
     else:
         places: defaultdict[SeriesName, int] = defaultdict(count().__next__)
         index = [places[pair] for pair in zip(sensors, metrics, strict=True)]
         series = list(places)
-        for metric in set(metrics):
-            if not name_is_good(metric, limits.METRIC_BYTES_MAX):
-                return None
-    for sensor_id, _ in series:
-        if not name_is_good(sensor_id, limits.SENSOR_ID_BYTES_MAX):
+        if not (
+            names_are_good(set(metrics), limits.METRIC_BYTES_MAX)
+            and names_are_good({sensor_id for sensor_id, _ in series}, limits.SENSOR_ID_BYTES_MAX)
+        ):
             return None
     # Through array: twice as fast as np.array from a list of Python integers.
     return series, np.frombuffer(array("I", index), dtype=np.uint32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from ocean_core.model.errors import FieldProblem
 from ocean_core.protocol.readings.wording import found_value
@@ -20,6 +21,15 @@ def name_is_good(name: str, bytes_max: int) -> bool:
     return (
         _FORBIDDEN.search(name) is None and len(name.encode()) <= bytes_max and name == name.strip()
     )
+
+
+def names_are_good(names: Collection[str], bytes_max: int) -> bool:
+    """Say whether each of ``names`` is good."""
+    together = "".join(names)
+    if together.isascii() and together.isprintable() and " " not in together:
+        lengths = list(map(len, names))
+        return not lengths or (min(lengths) > 0 and max(lengths) <= bytes_max)
+    return all(name_is_good(name, bytes_max) for name in names)
 
 
 def name_problem(field: str, name: str, bytes_max: int) -> FieldProblem:

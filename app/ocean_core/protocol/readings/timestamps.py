@@ -9,6 +9,7 @@ epochs are rounded to the nearest microsecond, since their last digits are noise
 from __future__ import annotations
 
 import re
+from array import array
 from datetime import date
 from typing import Final
 
@@ -23,6 +24,7 @@ from ocean_core.protocol.readings.shapes import EPOCH_NUMBER, Timestamp
 _SECONDS_BELOW: Final = 10**11
 _MILLIS_BELOW: Final = 10**14
 _MICROS_BELOW: Final = 10**17
+_EXACT_BELOW: Final = 2**53
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
 _FORMATS: Final = "ISO 8601 such as 2026-01-17T12:00:00Z, or an epoch number in s, ms, us or ns"
@@ -144,8 +146,10 @@ def timestamp_column(
     Only the range is left to the caller. Raises TimestampError, if ``quickly`` also for many
     values of mixed or unusual kinds.
     """
+    column = _number_column(values)
+    if column is not None:
+        return column
     kinds = set(map(type, values))
-    column: Int64Column | None = None
     if kinds == {int}:
         column = _whole_column(values)
     elif kinds == {float}:
@@ -182,6 +186,24 @@ def _float_column(values: list[Timestamp]) -> Int64Column | None:
     numbers: Float64Column = np.array(values, dtype=np.float64)
     factor = _common_factor(float(numbers.min()), float(numbers.max()))
     return None if factor is None else np.rint(numbers * factor).astype(np.int64)
+
+
+def _number_column(values: list[Timestamp]) -> Int64Column | None:
+    """Return epoch numbers of one common unit, with or without a fraction, as a column, or None.
+
+    As long as the microseconds of a whole number have an exact float, it makes no difference that
+    it becomes one here.
+    """
+    try:
+        # Through array: twice as fast as np.array from a list.
+        numbers: Float64Column = np.frombuffer(array("d", values))  # type: ignore[type-var]
+    except (OverflowError, TypeError):
+        return None
+    high = float(numbers.max())
+    factor = _common_factor(float(numbers.min()), high)
+    if factor is None or high * factor >= _EXACT_BELOW:
+        return None
+    return np.rint(numbers * factor).astype(np.int64)
 
 
 def _common_factor(low: float, high: float) -> int | None:

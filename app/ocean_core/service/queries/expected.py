@@ -141,7 +141,8 @@ class ChunkReader:
         losses = self._journal.losses()
         known = IdRanges.of_ranges(losses.missing)
         noted = known.union(IdRanges.of_ranges([IdRange(0, losses.trimmed_up_to)]))
-        broken = IdRanges.of_ranges(found).within(after_id + 1, up_to_id)
+        # Less what a whole block holds: of a damaged row its id may be wrong, too.
+        broken = _common(IdRanges.of_ranges(found), gone)
         damaged = broken.union(_less(gone, noted))
         left = _less(gone, damaged)
         forgotten: dict[int, int] = {}
