@@ -27,7 +27,7 @@ GOALS = {
     256: (Goal(80_000, "this version"), Goal(100_000)),
 }
 PACED = 40_000
-PACED_CONNECTIONS = 64
+PACED_CONNECTIONS = 256
 OURS, NGINX, UVICORN, SLOW = (
     "ours",
     "nginx, one worker, answers 204",

@@ -50,8 +50,8 @@ _COUNTS: Final = frozenset({"amount", "credits", "rate"})
 
 _UNKNOWN: Final = "(no known sensor)"
 _MEANINGS: Final = {
-    "stored": "readings and events acknowledged since ever; what is forgotten or evicted is of them",
-    "missing": "acknowledged and lost: ocean status, ocean doctor",
+    "stored": "readings and events acknowledged, forgotten and evicted ones too",
+    "missing": "acknowledged and lost: see ocean status and ocean verify",
     "duplicate": "came again with the same Idempotency-Key; answered, not stored twice",
     "forgotten": "taken out because somebody forgot the sensor",
     "evicted": "deleted to make room",

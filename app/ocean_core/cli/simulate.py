@@ -212,9 +212,10 @@ def summary_lines(simulation: Simulation, order: Order, outcome: Outcome) -> lis
     figures = outcome.figures
     sensors = f"{counted(order.sensors, 'sensor')} {simulation.prefix}…"
     lines = [f"run {simulation.run_id}: {sensors}, seed {order.seed}"]
+    packed = "" if order.encoding is Encoding.IDENTITY else f", {order.encoding}"
     told = {
         "sent": f"{counted(figures.sent_readings, 'reading')} in "
-        f"{counted(figures.sent_requests, 'request')} ({order.form}, {order.encoding}), "
+        f"{counted(figures.sent_requests, 'request')} ({order.form}{packed}), "
         f"{counted(order.connections_used, 'connection')}",
         "acknowledged": f"{figures.acknowledged_readings:,} in {figures.seconds:.1f} s, "
         f"{figures.per_second:,.0f}/s",

@@ -120,7 +120,7 @@ def status_lines(status: dict[str, Any], listens: Sequence[str] = ()) -> list[st
         lines.append(f"  listens    {', '.join(listens)}")
     lines += [
         (
-            f"  ingest     {ingest['acknowledged']:,} acknowledged since the start, {ingest['refused']:,} refused, "
+            f"  ingest     {ingest['acknowledged']:,} acknowledged since the start, {ingest['refused']:,} refusals, "
             f"{ingest['readings_per_second']:,.0f}/s{took}"
         ),
         (

@@ -60,6 +60,9 @@ READING_ID_MAX: Final = 2**53 - 1
 # The journal's queue between the event loop and the writer thread.
 JOURNAL_QUEUE_BYTES_MAX: Final = 64 * MIB
 JOURNAL_QUEUE_REQUESTS_MAX: Final = 50_000
+# Single readings that gather while a commit runs, also of clients that have gone meanwhile. What is
+# beyond goes to the journal's queue one by one, which refuses when it is full.
+SINGLES_GATHERED_MAX: Final = 10_000
 JOURNAL_WAL_PAGES_MAX: Final = 1_000
 DUPLICATE_SENSORS_MAX: Final = 20_000
 

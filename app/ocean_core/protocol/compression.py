@@ -93,7 +93,7 @@ def expand(body: bytes, encoding: Encoding, bytes_max: int) -> bytes:
                 f"The body has too many {_PART[encoding]}s.", hint="Compress the body as a whole."
             )
         _check_start(body, position, encoding)
-        outcome, position = _expand_part(view, position, encoding, room)
+        outcome, position = _expand_part(view, position, encoding, room, bytes_max)
         expanded += outcome
         room -= sum(map(len, outcome))
         parts_left -= 1
@@ -101,7 +101,7 @@ def expand(body: bytes, encoding: Encoding, bytes_max: int) -> bytes:
 
 
 def _expand_part(
-    view: memoryview, position: int, encoding: Encoding, room: int
+    view: memoryview, position: int, encoding: Encoding, room: int, bytes_max: int
 ) -> tuple[list[bytes], int]:
     """Return what one member or frame holds, and where in the body it ends."""
     decompressor: _Decompressor = _Gzip() if encoding is Encoding.GZIP else _Zstd()
@@ -122,7 +122,7 @@ def _expand_part(
         room -= len(piece)
         if room < 0:
             raise BodyTooLargeError(
-                "The body expands to more bytes than are taken; the limit holds for what comes out.",
+                f"The body expands to more than {bytes_max} bytes; the limit holds for what comes out."
             )
         if piece:
             pieces.append(piece)

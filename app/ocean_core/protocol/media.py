@@ -100,7 +100,9 @@ def encoding_of(content_encoding: str | None, *, compressed: bool = True) -> Enc
         expected = "identity, gzip or zstd" if compressed else "identity"
         raise ContentTypeError(
             f"Content-Encoding is {name[:40]!r}",
-            hint="Send the body uncompressed.",
+            hint="Send the body uncompressed, or as gzip or zstd."
+            if compressed
+            else "Send the body uncompressed.",
             fields=(FieldProblem("Content-Encoding", name[:40], expected),),
         )
     return encoding

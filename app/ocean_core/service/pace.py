@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-BACKLOG_FREE: Final = 1_000_000
-"""Readings that may wait for analytics before anybody is slowed; less than a second's worth."""
+BACKLOG_FREE: Final = 2_000_000
+"""Readings that may wait for analytics before anybody is slowed; about a second's worth."""
 ROWS_FREE: Final = 100
-_PAUSE_PER_ROW_S: Final = 2e-6
+_PAUSE_PER_ROW_S: Final = 4e-6
 """For each ``BACKLOG_FREE`` of readings beyond it."""
 _PAUSE_S_MAX: Final = 0.5
 

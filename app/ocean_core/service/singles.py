@@ -137,6 +137,8 @@ class SingleReadings:
         ):
             return False
         group = self._group
+        if len(group.sinks) >= limits.SINGLES_GATHERED_MAX:
+            return False
         places = group.places
         place = places.get(sensor_id)
         if place is None:

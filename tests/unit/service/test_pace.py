@@ -12,9 +12,9 @@ from ocean_core.service.pace import BACKLOG_FREE, ROWS_FREE, Pace
     [
         (0, 1000, 0.0),
         (BACKLOG_FREE, 1000, 0.0),
-        (2 * BACKLOG_FREE, 1000, 0.002),
-        (3 * BACKLOG_FREE, 1000, 0.004),
-        (3 * BACKLOG_FREE, 10_000, 0.04),
+        (2 * BACKLOG_FREE, 1000, 0.004),
+        (3 * BACKLOG_FREE, 1000, 0.008),
+        (3 * BACKLOG_FREE, 10_000, 0.08),
         (3 * BACKLOG_FREE, ROWS_FREE - 1, 0.0),
         (1000 * BACKLOG_FREE, 500_000, 0.5),
     ],
@@ -35,4 +35,4 @@ def test_only_who_has_to_wait_waits() -> None:
     backlog = 2 * BACKLOG_FREE
     asyncio.run(pace.keep(1))
     asyncio.run(pace.keep(1000))
-    assert slept == [pytest.approx(0.002)]
+    assert slept == [pytest.approx(0.004)]

@@ -35,6 +35,12 @@ _POSITION = re.compile(r"^(?:JSON is malformed: )?(.*) \(byte (\d+)\)$")
 _LONE_SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)(?=.)", re.DOTALL
 )
+_HINTS: Final = {
+    b"\x1f\x8b": "It looks like gzip: send Content-Encoding: gzip as well.",
+    b"\x28\xb5\x2f\xfd": "It looks like zstd: send Content-Encoding: zstd as well.",
+    b"OCB1": "It looks like a block: send Content-Type: application/x-ocean-block, to /batch.",
+}
+"""What is easily forgotten, by how the body begins."""
 _TOO_EARLY: Final = "ends too early"
 _HALF_PAIR: Final = "half of a surrogate pair"
 _KINDS: Final = {
@@ -59,7 +65,8 @@ def check_body(body: bytes, context: DecodeContext) -> None:
         except UnicodeDecodeError as error:
             raise MalformedBodyError(
                 f"The body is not UTF-8: byte {error.start} is 0x{body[error.start]:02x} "
-                f"({error.reason})."
+                f"({error.reason}).",
+                hint=_looks_like(body),
             ) from None
         if body.startswith(BOM):
             raise MalformedBodyError(
@@ -67,6 +74,11 @@ def check_body(body: bytes, context: DecodeContext) -> None:
             )
     elif not body or body.isspace():
         raise MalformedBodyError("The body is empty.")
+
+
+def _looks_like(body: bytes) -> str | None:
+    """Return what to do about a body that is known by how it begins; None for any other."""
+    return next((hint for magic, hint in _HINTS.items() if body.startswith(magic)), None)
 
 
 def check_length(body: bytes, context: DecodeContext) -> None:
