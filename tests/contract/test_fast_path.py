@@ -174,7 +174,7 @@ def batches() -> Iterator[tuple[str, Case]]:
     mixed = json.dumps(
         [{"sensor_id": "s", "value": n} if n % 3 else {"sensor_id": "s"} for n in range(20)]
     )
-    for flag in ("true", "false", "1", "0", "TRUE", "yes", "", "2", "true&partial=false",
+    for flag in ("true", "false", "1", "0", "TRUE", "yes", "", "2", "true&partial=false", "true&partail=1",
                  "%74rue", "true&x=1"):  # fmt: skip
         yield f"partial={flag}", batch(mixed, query=f"?partial={flag}")
     for query in ("?", "?x=1", "?partial", "?Partial=true", "?%70artial=true"):

@@ -25,10 +25,8 @@ HEADER_EVERY: Final = 20
 WORDS: Final = {"operational": "OK", "degraded": "DEGRADED"}
 """Status to word; anything else is REFUSING."""
 
-HEADER: Final = (
-    "time      state      readings/s  refused  duplicates     waiting  commit ms p50/p99"
-    "       ingest    analytics  alarms"
-)
+HEADER: Final = "time     state   readings/s refused repeats   waiting commit ms    CPU %    MB !"
+"""80 letters wide, so that no line is broken on the smallest terminal."""
 _MAYBE_SOON: Final = (NotRunningError, ConnectionsFullError, RateLimitError, InternalError)
 Status = Mapping[str, Any]
 
@@ -133,12 +131,14 @@ def interval_lines(interval: Interval, zone: dt.tzinfo | None = None) -> list[st
     """Return an interval as lines for people; ``zone`` None is that of this machine."""
     at = local_time(interval.at_us, zone)
     word = WORDS.get(interval.state, "REFUSING")
-    commit = f"{_told(interval.commit_ms_p50)} / {_told(interval.commit_ms_p99)}"
-    parts = "  ".join(_process(interval.processes.get(name)) for name in ("ingest", "analytics"))
+    commit = f"{_told(interval.commit_ms_p50)}/{_told(interval.commit_ms_p99)}"
+    found = [interval.processes.get(name) for name in ("ingest", "analytics")]
+    cpu = "+".join("-" if one is None else f"{one['cpu_percent']:.0f}" for one in found)
+    memory = sum(one["memory_mb"] for one in found if one is not None)
     line = (
-        f"{at}  {word:<9}{interval.readings_per_second:>12,.0f}{_told(interval.refused):>9}"
-        f"{_told(interval.duplicates):>12}{interval.waiting:>12,}{commit:>19}  {parts}"
-        f"{len(interval.alarms):>8}"
+        f"{at} {word:<8}{interval.readings_per_second:>10,.0f}{_told(interval.refused):>8}"
+        f"{_told(interval.duplicates):>8}{interval.waiting:>10,}{commit:>10}{cpu:>9}{memory:>6.0f}"
+        f"{len(interval.alarms):>2}"
     )
     lines = [f"{at}  the server was started again", line] if interval.restarted else [line]
     for alarm in interval.raised:
@@ -153,12 +153,6 @@ def _told(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-def _process(found: Mapping[str, float] | None) -> str:
-    if found is None:
-        return f"{'down':>11}"
-    return f"{found['cpu_percent']:>3.0f}% {found['memory_mb']:>4.0f}MB"
 
 
 def local_time(at_us: int, zone: dt.tzinfo | None = None) -> str:

@@ -358,9 +358,7 @@ def test_a_quality_that_a_sender_gives_raises_no_alarm_of_a_clock(bench: IngestB
     columns = (["s"], np.zeros(2, dtype=np.uint32))
     values = np.array([1.0, 2.0])
     for moments, expected in (([plausible, plausible], []), ([plausible, dead], ["sensor.clock"])):
-        block = encode_block(
-            *columns, np.array(moments, dtype=np.int64), values, quality=quality
-        )
+        block = encode_block(*columns, np.array(moments, dtype=np.int64), values, quality=quality)
         bench.send(block, Sent(media=Media.BLOCK))
         stored = bench.buffer.stored[-1].readings
         assert stored is not None

@@ -133,6 +133,30 @@ def test_what_comes_in_one_turn_and_what_comes_meanwhile_are_two_groups() -> Non
     run(scenario)
 
 
+def test_no_more_gather_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SINGLES_GATHERED_MAX", 3)
+
+    async def scenario(bench: Bench) -> None:
+        bench.buffer.gate.clear()
+        first = bench.offer()
+        await bench.settle()
+        gathered = [bench.offer() for _ in range(3)]
+        left = Waiter()
+        assert not bench.singles.offer(b'{"sensor_id":"s","value":1}', LOCAL, left)
+        bench.buffer.gate.set()
+        await bench.settle()
+        assert ids([first, *gathered]) == [1, 2, 3, 4]
+        assert not left.answers
+        assert ids([await settled(bench)]) == [5]
+
+    async def settled(bench: Bench) -> Waiter:
+        waiter = bench.offer()
+        await bench.settle()
+        return waiter
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("count", [1, ARRAY_ROWS_MIN - 1, ARRAY_ROWS_MIN, 200])
 def test_rows_are_stored_as_they_came_and_ids_are_theirs(count: int) -> None:
     async def scenario(bench: Bench) -> None:

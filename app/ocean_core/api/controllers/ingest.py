@@ -12,6 +12,7 @@ from ocean_core.api.answer import raw_answer
 from ocean_core.api.body import whole_body
 from ocean_core.api.ingest_schemas import BATCH_OPERATION, INGEST_PROBLEMS, SINGLE_OPERATION
 from ocean_core.api.openapi import answers
+from ocean_core.api.paging import query_texts
 from ocean_core.api.services import AnyRequest, parse_flag, services_of
 from ocean_core.model.access import Principal
 from ocean_core.protocol.media import ONLY_JSON, READINGS, Media, encoding_of, media_of
@@ -66,6 +67,6 @@ class IngestController(Controller):
     async def batch(self, request: AnyRequest) -> ASGIApp:
         """Answer after all items are durable; one bad item refuses the batch unless partial."""
         ingest = services_of(request).ingest
-        partial = parse_flag("partial", request.query_params.get("partial"))
+        partial = parse_flag("partial", query_texts(request, "partial").get("partial"))
         store = ingest.ingest_partial if partial else ingest.ingest_batch
         return await _take(request, store, READINGS)
