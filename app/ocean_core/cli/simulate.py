@@ -203,7 +203,8 @@ def simulate_command(
         click.echo("\n".join(audit_lines(audit)))
     if outcome.interrupted:
         sys.exit(EXIT_INTERRUPTED)
-    if not outcome.figures.acknowledged_readings or (audit is not None and not audit.is_clean):
+    failed = outcome.gave_up or not outcome.figures.acknowledged_readings
+    if failed or (audit is not None and not audit.is_clean):
         sys.exit(EXIT_FAILED)
 
 
@@ -247,11 +248,17 @@ def audit_lines(audit: Audit) -> list[str]:
         f"{audit.acknowledged:,} acknowledged, {audit.found:,} found, {audit.lost:,} lost, "
         f"{audit.doubled:,} doubled"
     )
-    lines = [f"{'OK' if audit.is_clean else 'FAILED'}  {verdict}"]
+    word = "FAILED" if audit.series_differing else "UNSURE" if audit.series_unsure else "OK"
+    lines = [f"{word}  {verdict}"]
     if audit.unresolved:
         lines.append(
             f"  beside these {audit.unresolved:,} unresolved, of which {audit.unresolved_found:,} "
             "are stored"
+        )
+    if audit.series_unsure:
+        lines.append(
+            f"  {audit.series_unsure:,} series have so many unresolved requests that only counts "
+            "could be compared"
         )
     lines += [
         f"  ! {shown(entry.sensor_id)} {shown(entry.metric)}: {entry.acknowledged:,} acknowledged, "

@@ -104,7 +104,7 @@ class FastHttpProtocol(BoundedHttpProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*arguments, **named)
-        self._gathered: list[bytes] = []
+        self._gathered = bytearray()
         self._held: list[bytes] = []
         self._held_bytes = 0
 
@@ -128,7 +128,7 @@ class FastHttpProtocol(BoundedHttpProtocol):
         """Forget the connection (asyncio calls this)."""
         self.reaper.forget(self)
         if self._missing:
-            size = sum(map(len, self._gathered))
+            size = len(self._gathered)
             self._refuse(RequestError(f"the client hung up after {size} bytes of the body"))
         self._held.clear()
         super().connection_lost(exc)
@@ -241,28 +241,29 @@ class FastHttpProtocol(BoundedHttpProtocol):
         missing -= len(data)
         if missing:
             self._missing = missing
-            self._gathered.append(data)
+            # One buffer: an object for each segment could take many times what is announced.
+            self._gathered += data
             if self._body_timer is None:
                 self._body_timer = self.loop.call_later(
                     self.bounds.request_timeout_s, self._body_too_slow
                 )
             return
         if self._gathered:
-            self._gathered.append(data)
-            data = b"".join(self._gathered)
+            self._gathered += data
+            data = bytes(self._gathered)
         self._stop_gathering()
         self._serve(data)
 
     def _stop_gathering(self) -> None:
         self._missing = 0
-        self._gathered = []
+        self._gathered = bytearray()
         if self._body_timer is not None:
             self._body_timer.cancel()
             self._body_timer = None
 
     def _body_too_slow(self) -> None:
         self._body_timer = None
-        size = sum(map(len, self._gathered))
+        size = len(self._gathered)
         self._refuse(
             RequestTimeoutError(
                 f"{size} bytes came within {self.bounds.request_timeout_s} s, then nothing more"

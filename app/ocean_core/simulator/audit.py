@@ -12,7 +12,7 @@ from ocean_core.simulator.tally import Share, Tally
 
 DIGESTS: Final = "/api/ocean/telemetry/digests"
 DIFFERENCES_LISTED_MAX: Final = 20
-# Beyond this many open requests of one series it is only compared by count.
+# Beyond this many unresolved requests of one series nobody can tell which of them were stored.
 _OPEN_TRIED_MAX: Final = 14
 
 Name = tuple[str, str]
@@ -35,6 +35,7 @@ class Audit:
     """The result, in readings.
 
     ``unresolved`` were sent and never answered; ``unresolved_found`` of them are stored all the same.
+    ``series_unsure`` have too many of those to tell whether something else is wrong, too.
     """
 
     acknowledged: int = 0
@@ -44,12 +45,13 @@ class Audit:
     unresolved: int = 0
     unresolved_found: int = 0
     series_differing: int = 0
+    series_unsure: int = 0
     differences: list[Difference] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
-        """Whether everything acknowledged is stored exactly once."""
-        return not self.series_differing
+        """Whether everything acknowledged is stored exactly once, for certain."""
+        return not self.series_differing and not self.series_unsure
 
 
 def read_shares(api: ApiClient, prefix: str) -> dict[Name, Share]:
@@ -79,7 +81,10 @@ def compare(
         was, now = before.get(name, nothing), after.get(name, nothing)
         came = Share(now.count - was.count, (now.digest - was.digest) % DIGEST_MODULUS)
         expected = tally.share(place)
-        extra, why = _explained(came, expected, tally.unresolved_of(place))
+        unresolved = tally.unresolved_of(place)
+        extra, why = _explained(came, expected, unresolved)
+        if not why and extra and len(unresolved) > _OPEN_TRIED_MAX:
+            audit.series_unsure += 1
         audit.acknowledged += expected.count
         audit.unresolved_found += extra
         audit.found += came.count - extra

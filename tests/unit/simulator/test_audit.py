@@ -189,6 +189,17 @@ def test_unresolved_requests_do_not_hide_a_loss_or_a_doubling(requests: int) -> 
     assert not compare(NAMES, tally, {}, after).is_clean
 
 
+def test_so_many_unresolved_requests_that_nobody_can_tell_are_no_clean_audit() -> None:
+    tally, unresolved = unresolved_tally(20)
+    lot = unresolved[0].lot
+    # A loss and a stored one that was never answered: the counts alone look well.
+    after = held(tally)
+    after[NAMES[0]] = plus(share_of(lot, 0, slice(3, 30)), share_of(lot, 0, slice(30, 36)))
+    audit = compare(NAMES, tally, {}, after)
+    assert (audit.series_differing, audit.series_unsure) == (0, 1)
+    assert not audit.is_clean
+
+
 def test_stored_twice_is_not_explained_by_another_unresolved_request() -> None:
     tally, unresolved = unresolved_tally(2)
     after = held(tally)
