@@ -7,7 +7,6 @@ time: the watermark in DuckDB says where to go on.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -40,6 +39,7 @@ from ocean_core.runtime.process import (
     die_with_parent,
     give_way,
     keep_freed_memory,
+    look_for_garbage_rarely,
     return_freed_memory,
 )
 from ocean_core.service.answering import Answering, WatermarkWaiters
@@ -83,7 +83,6 @@ EXIT_ORPHAN: Final = 1
 EXIT_DAMAGED: Final = 3
 EXIT_CRASHED: Final = 4
 EXIT_UNOPENED: Final = 5
-GC_AFTER_OBJECTS: Final = 20_000
 STOP_MOVER_S: Final = 10.0
 STOP_SCRUB_S: Final = 1.0
 STOP_QUERIES_S: Final = 1.0
@@ -106,9 +105,7 @@ def run_analytics(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     give_way()
     keep_freed_memory()
-    # A batch makes thousands of objects and no cycles; looking for some after each 700 of them
-    # took a twentieth of the live window's time.
-    gc.set_threshold(GC_AFTER_OBJECTS, 10, 10)
+    look_for_garbage_rarely()
     settings = msgspec.json.decode(settings_json, type=Settings)
     sock = socket.socket(fileno=descriptor)
     process = AnalyticsProcess(settings, data_dir, scrub=scrub)

@@ -48,7 +48,12 @@ from ocean_core.runtime.listeners import (
     startup_lines,
 )
 from ocean_core.runtime.lock import InstanceLock, prepare_data_dir
-from ocean_core.runtime.process import die_with_parent, is_frozen, keep_freed_memory
+from ocean_core.runtime.process import (
+    die_with_parent,
+    is_frozen,
+    keep_freed_memory,
+    look_for_garbage_rarely,
+)
 from ocean_core.runtime.supervisor import Supervisor
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink, LinkHandlers
@@ -61,8 +66,6 @@ MARK_FILE: Final = "analytics.mark"
 TICK_S: Final = 10.0
 HEAD_INTERVAL_S: Final = 0.05
 OPEN_JOURNAL_FIRST_S: Final = 0.25
-GC_AFTER_OBJECTS: Final = 20_000
-"""How many new objects make the interpreter look for garbage in cycles; its own 700 costs time."""
 
 
 def serve(settings: Settings, *, clock: Clock | None = None) -> int:
@@ -261,7 +264,7 @@ class IngestProcess:
         # All that lives as long as the process need not be looked through for garbage again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(GC_AFTER_OBJECTS, 10, 10)
+        look_for_garbage_rarely()
         stop_in_reverse.push_async_callback(server.close)
         await look_after(self._listeners, self._alarms)
         if not opening.done():
