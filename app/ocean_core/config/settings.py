@@ -221,6 +221,124 @@ class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     ] = 30
 
 
+class NanogridataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Frames of the binary protocol Nanogridata, see docs/nanogridata.md."""
+
+    tcp: Annotated[bool, Meta(description="Listen for frames over TCP.")] = True
+    udp: Annotated[bool, Meta(description="Listen for frames over UDP.")] = True
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address to listen on for both, 0.0.0.0 for all. Beyond loopback every "
+            "model needs a secret, and min_level must be 1 or more.",
+        ),
+    ] = "127.0.0.1"
+    tcp_port: Annotated[
+        int, Meta(ge=0, le=65535, description="TCP port for frames; 0 takes any free one.")
+    ] = 5678
+    udp_port: Annotated[
+        int, Meta(ge=0, le=65535, description="UDP port for frames; 0 takes any free one.")
+    ] = 5679
+    connections_max: Annotated[
+        int, Meta(ge=1, le=65536, description="Open TCP connections of devices at once.")
+    ] = limits.FRAME_CONNECTIONS_MAX
+    connections_per_address_max: Annotated[
+        int, Meta(ge=1, le=65536, description="Open TCP connections from one other machine.")
+    ] = 64
+    idle_s: Annotated[
+        int,
+        Meta(ge=30, le=86400, description="Seconds a TCP connection may say nothing at all."),
+    ] = 600
+    frames_per_second_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000_000,
+            description="Frames per second from one connection, or one UDP sender; 0: no limit. "
+            "Over TCP the sender is slowed down, over UDP what is beyond is refused.",
+        ),
+    ] = 0
+    min_level: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3,
+            description="Lowest security level accepted: 0 checksum only, 1 signed, 2 and 3 "
+            "encrypted.",
+        ),
+    ] = 0
+    unknown_model: Annotated[
+        Literal["accept", "reject"],
+        Meta(description="What to do with frames of models that nobody described."),
+    ] = "accept"
+    crc_variants: Annotated[
+        tuple[Literal["ccitt", "split", "modbus"], ...],
+        Meta(
+            min_length=1,
+            description="Forms of the level-0 checksum to accept, in the order tried: ccitt, "
+            "split, modbus.",
+        ),
+    ] = ("ccitt",)
+    plaintext_high: Annotated[
+        bool, Meta(description="Accept payloads at levels 2 and 3 that are signed, not encrypted.")
+    ] = False
+    high_mac_size: Annotated[
+        int,
+        Meta(
+            ge=16,
+            le=32,
+            multiple_of=16,
+            description="Bytes of the check value at levels 2 and 3: 32, or 16 for old senders.",
+        ),
+    ] = 32
+    max_payload: Annotated[
+        int, Meta(ge=64, le=1024, description="Largest payload of a frame, bytes.")
+    ] = 1024
+    max_age_s: Annotated[
+        int,
+        Meta(
+            ge=60,
+            le=604_800,
+            description="Seconds a frame may be old; devices that store and forward need more. "
+            "As long is remembered which frames came.",
+        ),
+    ] = 3600
+    future_tolerance_s: Annotated[
+        int, Meta(ge=0, le=86400, description="Seconds a frame may be ahead of this box's clock.")
+    ] = 60
+    frames_remembered_max: Annotated[
+        int,
+        Meta(
+            ge=10_000,
+            le=100_000_000,
+            description="Most frames remembered in memory to tell repeats, about 32 bytes each.",
+        ),
+    ] = limits.FRAMES_REMEMBERED_MAX
+    models_file: Annotated[
+        str,
+        Meta(
+            description="TOML file that describes further models and what each may; empty: "
+            "nanogridata.toml in the data directory, if it is there."
+        ),
+    ] = ""
+    secret_files: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Files with secrets, each as MODEL=PATH, for example "
+            "0x10=/etc/ocean/esp32.key."
+        ),
+    ] = ()
+    quarantine_frames_max: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=1_000_000,
+            description="Most refused frames kept to look at and try again; the oldest go first.",
+        ),
+    ] = limits.QUARANTINE_FRAMES_MAX
+
+
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is told on standard error."""
 
@@ -244,6 +362,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal: JournalSettings = JournalSettings()
     ingest: IngestSettings = IngestSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()
+    nanogridata: NanogridataSettings = NanogridataSettings()
     log: LogSettings = LogSettings()
 
 

@@ -89,6 +89,20 @@ class TlsError(ConfigError):
     )
 
 
+class ModelsFileError(ConfigError):
+    """The description of Nanogridata models is not valid."""
+
+    code = "OC-1005"
+    hint = "Correct the named line of the file; docs/nanogridata.md shows the form."
+
+
+class SecretError(ConfigError):
+    """A Nanogridata secret cannot be used."""
+
+    code = "OC-1006"
+    hint = "Secrets have 32 bytes or more; `ocean keys nanogridata add` makes and keeps one."
+
+
 # 2: input
 
 
@@ -163,6 +177,16 @@ class InvalidInputError(OceanError):
 
     code = "OC-2009"
     hint = "Correct the named field and send again; nothing was changed."
+
+
+class FrameError(OceanError):
+    """The Nanogridata frame was refused."""
+
+    code = "OC-2010"
+    hint = (
+        "`ocean decode FRAME` explains it field by field; `ocean quarantine list` shows refused "
+        "frames, and what can be tried again."
+    )
 
 
 # 3: buffer

@@ -145,6 +145,25 @@ REQUEST_ANSWERS_MAX: Final = 10_000
 # The loss ledger.
 REFUSALS_HELD_MAX: Final = 10_000
 
+# Nanogridata. A connection holds at most one frame plus one read; frames that are not stored yet
+# are bounded in total, and a connection whose frames wait is not read from.
+FRAME_CONNECTIONS_MAX: Final = 1_024
+FRAMES_REMEMBERED_MAX: Final = 2_000_000
+FRAMES_WAITING_BYTES_MAX: Final = 32 * MIB
+FRAME_READ_BYTES: Final = 64 * 1024
+FRAME_GROUP_ROWS_MAX: Final = 65_536
+FRAME_PARTIAL_S: Final = 30.0
+GARBAGE_BYTES_MAX: Final = 64 * 1024
+QUARANTINE_FRAMES_MAX: Final = 10_000
+QUARANTINE_WAITING_MAX: Final = 4_096
+QUARANTINE_PAGE_DEFAULT: Final = 100
+QUARANTINE_PAGE_MAX: Final = 1_000
+SECRET_BYTES_MIN: Final = 32
+SECRET_BYTES_MAX: Final = 1_024
+SECRETS_MAX: Final = 1_000
+SECRETS_TRIED_MAX: Final = 32
+MODELS_MAX: Final = 256
+
 # Access.
 LOGIN_FREE_FAILURES: Final = 5
 LOGIN_BACKOFF_S_MAX: Final = 900

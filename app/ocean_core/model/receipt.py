@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from ocean_core.model.block import Events, Quality, Readings
 from ocean_core.model.errors import FieldProblem
+
+FRAME_NOTE_BYTES: Final = 20
+"""A frame's header time (4 bytes, big-endian) and identity (16), as the journal keeps them."""
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
@@ -34,7 +38,8 @@ class Intake:
     ``layout`` has one number per accepted item, in the request's order: how many readings the item
     became, or 0 if it became one event. None means one reading each, the usual case. ``columnar``:
     it came as columns of readings, and is answered with the first and the last id. ``refused`` tells
-    how many items of which sensors were not accepted, as far as that is clear.
+    how many items of which sensors were not accepted, as far as that is clear. ``frames`` has the
+    notes of the Nanogridata frames it came from, FRAME_NOTE_BYTES each.
     """
 
     readings: Readings | None
@@ -44,6 +49,7 @@ class Intake:
     rejects: tuple[FieldProblem, ...] = ()
     columnar: bool = False
     refused: Mapping[str, int] | None = None
+    frames: bytes = b""
 
     @property
     def rows(self) -> int:

@@ -27,6 +27,7 @@ STATUS: Final[dict[type[OceanError], int]] = {
     errors.SeriesQuotaError: 422,
     errors.RequestTimeoutError: 408,
     errors.InvalidInputError: 422,
+    errors.FrameError: 422,
     errors.BufferFullError: 429,
     errors.BufferUnavailableError: 503,
     errors.ConnectionsFullError: 503,
