@@ -24,7 +24,7 @@ CODE := app tests build packaging $(wildcard bench)
 help: ## list what can be made
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  ARGS='…' adds arguments to run, test, test-fast, crash, bench, lock and vendor."
+	@echo "  ARGS='…' adds arguments to run, test, test-fast, crash, fuzz, bench, lock and vendor."
 
 # --- setting up ---------------------------------------------------------------------------------
 
@@ -87,6 +87,10 @@ test-fast: $(STAMP) ## only the tests that take no processes and no patience
 .PHONY: crash
 crash: $(STAMP) ## the long form of the crash tests
 	OCEAN_CRASH_LONG=1 $(PYTEST) tests/crash -m "crash or long" --timeout=3600 $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## give decoders bad bytes for about five minutes (OCEAN_FUZZ: examples of each kind)
+	OCEAN_FUZZ=$${OCEAN_FUZZ:-20000} $(PYTEST) $(PARALLEL) tests/property/test_nanogridata.py --timeout=1800 $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) ## measure, beside baselines of the same run

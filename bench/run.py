@@ -30,6 +30,7 @@ ROWS = (
     "accounts",
     "singles",
     "batches",
+    "nanogridata_decode",
     "flash",
     "resources",
     "disk",

@@ -8,6 +8,7 @@ import asyncio
 import gzip
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from ocean_core.protocol.readings.encode import (
     encode_ndjson,
     encode_rows,
 )
+from support.fake_frames import frame
 from support.journal_kit import START_US
 from support.two_ways import BODY_BYTES_MAX, Box, Line, Said, play, request
 from support.web import BATCH, INGEST
@@ -350,9 +352,48 @@ def wording() -> Iterator[tuple[str, Case]]:
     yield "too large an address", Case(request(INGEST + "?" + "x" * 40_000, ITEM))
 
 
+def frames() -> Iterator[tuple[str, Case]]:
+    """Nanogridata, in every form, taken by a service of frames that is none."""
+    good, bad, busy = frame("a"), frame("b", "mac"), frame("c", "busy")
+    kind = "application/x-nanogridata"
+    bodies = {
+        "good": good, "again": good, "bad": bad, "busy": busy, "foreign": frame("f", "foreign"),
+        "two": frame("d") + frame("e", "two"), "bad among good": good + bad + frame("g"),
+        "all bad": bad + bad, "garbage": b"\0" * 40, "text": good.hex().encode(), "nothing": b"",
+        "JSON": ITEM, "too large": good * 1000, "many": b"".join(frame(str(n), "mac") for n in range(300)),
+    }  # fmt: skip
+    for name, body in bodies.items():
+        yield f"{name}, one", single(body, kind=kind)
+        yield f"{name}, several", batch(body, kind=kind)
+        yield f"{name}, in part", batch(body, query="?partial=true", kind=kind)
+        yield f"{name}, keyed", single(body, "Idempotency-Key: a", kind=kind)
+        for coding, pack in (("gzip", gzip.compress), ("zstd", zstd.compress)):
+            header = f"Content-Encoding: {coding}"
+            yield f"{name}, {coding}", batch(pack(body), header, kind=kind)
+            yield f"{name}, {coding}, one", single(pack(body), header, kind=kind)
+            yield f"{name}, not {coding}", batch(body, header, kind=kind)
+        yield f"{name} by a key", single(body, "Authorization: Bearer ocean_hall_1", kind=kind)
+        yield f"{name} elsewhere", remote(request(INGEST, body, kind=kind))
+        data = json.dumps({"sensor_id": "s", "data": body.hex()})
+        yield f"{name} in JSON", single(data)
+        rows = f'[{ITEM.decode()},{data},{{"sensor_id":"t","data":"x"}},{data}]'
+        lines = f"{ITEM.decode()}\n{data}\n{ITEM.decode()}"
+        for query in ("", "?partial=true"):
+            yield f"{name} in an array {query}", batch(rows, query=query)
+            yield f"{name} in readings {query}", batch(f'{{"readings":{rows}}}', query=query)
+            yield f"{name} in lines {query}", batch(lines, query=query, kind="application/x-ndjson")
+            yield f"{name} alone {query}", batch(f"[{data}]", query=query)
+            yield f"{name} and a bad item {query}", batch(f"[{data},{{}}]", query=query)
+            key = f"Idempotency-Key: {name} {query}"
+            yield f"{name} in an array {query}, keyed", batch(rows, key, query=query)
+            yield f"{name} in an array {query}, repeated", batch(rows, key, query=query)
+    yield "base64", single(json.dumps({"sensor_id": "s", "data": b64encode(frame("h")).decode()}))
+    yield "large and keyed", batch(good + b" " * 9000, "Idempotency-Key: x", kind=kind)
+
+
 TABLES = {
     table.__name__: table
-    for table in (singles, batches, repeats, principals, pages, kinds, wording)
+    for table in (singles, batches, repeats, principals, pages, kinds, wording, frames)
 }
 
 
@@ -366,6 +407,7 @@ def outcome(box: Box, answers: Any) -> dict[str, Any]:
         "log": [line for line in log_of(box) if "api.internal_error" not in line],
         "alarms": [alarm for alarm in log_of(box) if "alarm" in alarm],
         "held": box.bodies.held,
+        "frames": box.taker.asked,
         "used keys": sorted(set(box.keys.used)),
     }
 

@@ -1,6 +1,7 @@
 """Our own OpenAPI document, taken at its word by schemathesis against a running server."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
+from ocean_core.protocol.nanogridata.encode import encode, pressure_payload
+from ocean_core.protocol.nanogridata.frame import PRESSURE
 from ocean_core.protocol.readings.encode import encode_block
 from support.appliance import Appliance
 from support.routes import declared_routes
@@ -38,9 +41,25 @@ LINE = b'{"sensor_id":"press-01","value":1.5}\n'
 schemathesis.openapi.media_type(
     "application/x-ndjson", st.sampled_from([LINE, LINE * 20, LINE + b"{}\n", b"\n"]) | st.binary()
 )
+
+
+def fresh_frame(ago_s: int) -> bytes:
+    """Return a frame that is good now."""
+    moment = int(time.time()) - ago_s
+    payload = pressure_payload("0", "", moment, 100_000)
+    return encode(PRESSURE, 1, payload, level=0, timestamp=moment)
+
+
 BLOCK = encode_block(["0"], np.zeros(20, np.uint32), np.arange(20) + 10**15, np.arange(20.0))
 schemathesis.openapi.media_type(
     "application/x-ocean-block", st.sampled_from([BLOCK, BLOCK[:-1]]) | st.binary()
+)
+FRAME = encode(PRESSURE, 1, pressure_payload("0", "", 10**9, 100_000), level=0, timestamp=10**9)
+schemathesis.openapi.media_type(
+    "application/x-nanogridata",
+    st.integers(0, 10**9).map(lambda ago: fresh_frame(ago % 60))
+    | st.sampled_from([FRAME, FRAME[:-1], FRAME * 3])
+    | st.binary(),
 )
 
 # There is nothing in a request for these that could be wrong, or only a text in the address.
@@ -49,7 +68,8 @@ WITHOUT_INPUT = {
     "GET /api/ocean/telemetry/groups", "DELETE /api/ocean/telemetry/groups/{name}", "GET /api/ocean/metadata/{key}",
     "DELETE /api/ocean/metadata/{key}", "GET /api/ocean/profiles/{profile_id}",
     "DELETE /api/ocean/profiles/{profile_id}", "GET /api/ocean/sensors/{sensor_id}",
-    "DELETE /api/ocean/keys/{key_id}", "GET /api/ocean/users/{user_id}",
+    "DELETE /api/ocean/keys/{key_id}",
+    "GET /api/ocean/quarantine/{frame_id}", "DELETE /api/ocean/quarantine/{frame_id}", "GET /api/ocean/users/{user_id}",
     "GET /api/ocean/billing/{user_id}", "DELETE /api/ocean/sessions/{session_id}",
 }  # fmt: skip
 NETWORK = {

@@ -53,6 +53,7 @@ ACCESS = {
         GET /api/ocean/telemetry/unprocessed · POST /api/ocean/telemetry/mark-processed
         GET /api/ocean/telemetry/groups · GET /api/ocean/ledger
         GET /api/ocean/verify · GET /api/ocean/telemetry/digests
+        GET /api/ocean/quarantine · GET /api/ocean/quarantine/{frame_id}
     """,
     "admin": """
         POST /api/ocean/users · GET /api/ocean/users · PATCH /api/ocean/users/{user_id}
@@ -63,6 +64,7 @@ ACCESS = {
         POST /api/ocean/sensors/{sensor_id}/forget
         POST /api/ocean/keys · GET /api/ocean/keys · DELETE /api/ocean/keys/{key_id}
         GET /api/ocean/audit · DELETE /api/ocean/telemetry/groups/{name}
+        POST /api/ocean/quarantine/retry · DELETE /api/ocean/quarantine/{frame_id}
     """,
 }
 ROUTES = {

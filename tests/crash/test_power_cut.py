@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import apsw
@@ -16,14 +16,17 @@ from ocean_core.buffer.embedded.settings import Durability
 from ocean_core.buffer.port import UsageCounts
 from ocean_core.model.block import Events, Readings
 from ocean_core.model.errors import OceanError
-from ocean_core.model.receipt import IdempotencyKey, Owner, Receipt
+from ocean_core.model.receipt import IdempotencyKey, Intake, Owner, Receipt
 from support.forgetful_vfs import Disk
 from support.journal_kit import (
+    START_US,
     WAIT_S,
     events,
     expected_rows,
     intake_of,
     key_of,
+    note_of,
+    notes_in,
     read_all,
     readings,
     rows_of,
@@ -49,6 +52,11 @@ class Sent:
     key: IdempotencyKey | None
     owner: Owner | None = None
     receipt: Receipt | None = None
+    frames: bytes = b""
+
+    @property
+    def intake(self) -> Intake:
+        return replace(intake_of(self.rows), frames=self.frames)
 
     def stored_under(self, receipt: Receipt) -> Rows:
         return expected_rows(self.rows, receipt.first_reading_id or receipt.first_event_id)
@@ -71,7 +79,8 @@ class Load:
             rows = events(tag, self.rng.choice((1, 30)), size=self.rng.choice((10, 900)))
         key = key_of(f"key-{tag}") if self.rng.random() < 0.5 else None
         owner = OWNERS[tag % 3] if self.rng.random() < 0.7 else None
-        item = Sent(rows, key, owner)
+        notes = [note_of(tag, i) for i in range(self.rng.choice((0, 1, min(count, 90))))]
+        item = Sent(rows, key, owner, frames=b"".join(notes))
         self.sent.append(item)
         return item
 
@@ -79,7 +88,7 @@ class Load:
         while not disk.is_off:
             item = self.next_request()
             try:
-                item.receipt = await journal.append(intake_of(item.rows), item.key, item.owner)
+                item.receipt = await journal.append(item.intake, item.key, item.owner)
             except OceanError:
                 await asyncio.sleep(0)
 
@@ -148,6 +157,7 @@ class Reopened:
     missing: int
     usage: dict[str, UsageCounts] = field(default_factory=dict)
     unread: set[int] = field(default_factory=set)
+    notes: list[bytes] = field(default_factory=list)
 
 
 def reopen(directory: Path, load: Load) -> Reopened:
@@ -157,6 +167,7 @@ def reopen(directory: Path, load: Load) -> Reopened:
     new_ids: list[int] = []
     usage: dict[str, UsageCounts] = {}
     unread: set[int] = set()
+    notes: list[bytes] = []
 
     async def scenario() -> None:
         async with asyncio.timeout(WAIT_S):
@@ -165,9 +176,11 @@ def reopen(directory: Path, load: Load) -> Reopened:
             found.append(all_rows(directory))
             usage.update({user: journal.usage_of(user) for user in journal.counted_users()})
             unread.update(row.id for row in await journal.read_unacknowledged("api", 10_000))
+            for kept in await journal.kept_frames(START_US, 10**6):
+                notes.extend(notes_in(kept))
             for item in load.sent:
                 if item.key is not None:
-                    again = await journal.append(intake_of(item.rows), item.key)
+                    again = await journal.append(item.intake, item.key)
                     check_repeat(item, again)
             fresh = await journal.append(intake_of(readings(10**6)))
             new_ids.append(fresh.first_reading_id)
@@ -176,7 +189,7 @@ def reopen(directory: Path, load: Load) -> Reopened:
     asyncio.run(scenario())
     found.append(all_rows(directory))
     missing = len(journal.missing_ranges())
-    return Reopened(found[0], found[1], new_ids, missing, usage, unread)
+    return Reopened(found[0], found[1], new_ids, missing, usage, unread, notes)
 
 
 def check_repeat(item: Sent, again: Receipt) -> None:
@@ -240,6 +253,24 @@ def audit_counts(load: Load, acked: list[tuple[Sent, Receipt]], found: Reopened)
         raise LostError(f"marks of {sorted(forgotten)[:10]} were forgotten")
 
 
+def audit_notes(load: Load, acked: list[tuple[Sent, Receipt]], found: Reopened) -> None:
+    """Check that the notes of frames are there exactly when what the frames said is."""
+    promised = {id(item): receipt for item, receipt in acked}
+    stored = {row[0] for row in found.before.values()}
+    notes = set(found.notes)
+    assert len(notes) == len(found.notes)
+    for item in load.sent:
+        receipt = promised.get(id(item))
+        if receipt is not None and min(item.stored_under(receipt)) <= load.trimmed_to:
+            continue
+        own = set(notes_in(item.frames))
+        is_stored = item.rows.series[0] in stored
+        if receipt is not None and not is_stored:
+            raise LostError("rows that were acknowledged")
+        if own & notes != (own if is_stored else set()):
+            raise LostError(f"{len(own & notes)} of {len(own)} notes, {is_stored=}")
+
+
 def one_round(
     directory: Path, seed: int, monkeypatch: pytest.MonkeyPatch, durability: Durability
 ) -> tuple[int, int]:
@@ -251,6 +282,7 @@ def one_round(
     found = reopen(after, load)
     audit(load, acked, found)
     audit_counts(load, acked, found)
+    audit_notes(load, acked, found)
     return len(acked), found.missing
 
 

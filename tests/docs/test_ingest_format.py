@@ -2,13 +2,16 @@
 
 import gzip
 import json
+import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from support.appliance import Appliance
+from support.appliance import Appliance, clean_environment, ocean_command
 from support.paths import REPO
 from support.tools import require_tool
 from support.web import BATCH, INGEST
@@ -55,14 +58,19 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.split("\n")[0][:60])
-def test_every_example_is_stored(box: Appliance, example: str) -> None:
-    for tool in ("curl", "gzip", "zstd"):
+def test_every_example_is_stored(box: Appliance, tmp_path: Path, example: str) -> None:
+    program = tmp_path / "ocean"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(ocean_command())} "$@"\n', encoding="utf-8")
+    program.chmod(0o700)
+    environment = clean_environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    for tool in ("curl", "gzip", "zstd", "xxd"):
         if tool in example:
             require_tool(tool)
     commands = example.replace("http://127.0.0.1:8030", box.url).replace("curl ", "curl -sS ")
     done = subprocess.run(
-        ["sh", "-e", "-c", commands], capture_output=True, text=True, timeout=60, check=False
-    )
+        ["sh", "-e", "-c", commands],
+        capture_output=True, text=True, timeout=60, check=False, env=environment,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answers = done.stdout.replace("}{", "}\n{").split("\n")
     assert len(answers) == example.count("curl ")

@@ -25,6 +25,10 @@ LOG_SHOWN_BYTES = 12_000
 
 Process = Literal["ingest", "analytics"]
 
+# Several boxes at a time would want the same ports.
+FRAMES_OFF = {"OCEAN_NANOGRIDATA__TCP": "false", "OCEAN_NANOGRIDATA__UDP": "false"}
+FRAMES_ON = {"OCEAN_NANOGRIDATA__TCP_PORT": "0", "OCEAN_NANOGRIDATA__UDP_PORT": "0"}
+
 
 def ocean_command(*arguments: str) -> list[str]:
     """Return the command line of the program under test: the checkout, or OCEAN_EXECUTABLE."""
@@ -74,10 +78,13 @@ class Appliance:
         prefix: Sequence[str] = (),
         log_path: Path | None = None,
         settings: Mapping[str, str] | None = None,
+        nanogridata: bool = False,
         **environment: str,
     ) -> None:
+        """``nanogridata``: listen for frames, too, on free ports."""
         self.data_dir = data_dir
-        self.environment = {**(settings or {}), **environment}
+        frames = FRAMES_ON if nanogridata else FRAMES_OFF
+        self.environment = {**frames, **(settings or {}), **environment}
         self._arguments = list(arguments)
         self._prefix = list(prefix)
         self._log_path = log_path or data_dir.parent / f"{data_dir.name}.stderr"
@@ -87,7 +94,7 @@ class Appliance:
         self._stale_run_info = b""
         self._ingest_pid = 0
         self._connections: dict[float, Http] = {}
-        self.url = ""
+        self.url = self.frames_tcp = self.frames_udp = ""
         self.starts = 0
 
     def __enter__(self) -> Self:
@@ -164,6 +171,8 @@ class Appliance:
                 info = json.loads(content)
                 self._ingest_pid = int(info["pid"])
                 self.url = str(info["url"])
+                self.frames_tcp = str(info["frames_tcp"])
+                self.frames_udp = str(info["frames_udp"])
         return bool(self.url)
 
     def keep_port(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from ocean_core.buffer.embedded import JournalReader, JournalTuning
 from ocean_core.buffer.embedded.journal import JournalSettings
 from ocean_core.model.block import Block, Events, Readings
-from ocean_core.model.receipt import IdempotencyKey, Intake
+from ocean_core.model.receipt import FRAME_NOTE_BYTES, IdempotencyKey, Intake
 from ocean_core.obs.catalog import METRICS
 from ocean_core.obs.clock import ManualClock
 from ocean_core.obs.log import EventLog
@@ -71,6 +71,15 @@ def intake_of(rows: Readings | Events) -> Intake:
     if isinstance(rows, Readings):
         return Intake(rows, None, len(rows))
     return Intake(None, rows, len(rows), layout=(0,) * len(rows))
+
+
+def note_of(tag: int, place: int = 0) -> bytes:
+    """The note of a frame, another for each tag and place."""
+    return (1_780_000_000).to_bytes(4, "big") + f"{tag:010}{place:06}".encode()
+
+
+def notes_in(frames: bytes) -> list[bytes]:
+    return [frames[i : i + FRAME_NOTE_BYTES] for i in range(0, len(frames), FRAME_NOTE_BYTES)]
 
 
 def key_of(name: str, digest: str = "") -> IdempotencyKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import random
 import shutil
@@ -167,6 +168,22 @@ def copy_as_killed(source: Path, target: Path) -> Path:
 
 def populate(db: apsw.Connection, count: int = 250) -> None:
     """Fill every table; some rows are gone again, and some are longer than a page."""
+    populate_first_version(db, count)
+    rng = random.Random(count)
+    for i in range(count):
+        frame = rng.randbytes(rng.choice((40, 40, 1070, 2048)))
+        db.execute(
+            "INSERT INTO quarantine VALUES "
+            "(?, ?, ?, ?, 1, 'boot', 5, 'tcp', '127.0.0.1:1', 'local', '', NULL, 'E_KEY', ?, 3, 16, "
+            "'', '', '', ?, 'held', NULL, ?, ?, ?)",
+            (i + 1, hashlib.sha256(frame).digest(), START_US, START_US + i, "d" * (i % 200),
+             i % 2, frame[:20] if i % 3 else None, len(frame), frame),
+        )  # fmt: skip
+    db.execute("DELETE FROM quarantine WHERE id BETWEEN 5 AND 9")
+
+
+def populate_first_version(db: apsw.Connection, count: int = 250) -> None:
+    """Fill every table that version 1 had."""
     rng = random.Random(count)
     now = START_US
     for i in range(count):

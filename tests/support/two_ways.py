@@ -49,6 +49,7 @@ from ocean_core.service.policy import IngestPolicy
 from ocean_core.service.rates import FairShare
 from ocean_core.service.series_quota import SeriesQuota
 from ocean_core.service.singles import SingleReadings
+from support.fake_frames import FakeTaker
 from support.ingest_bench import MemoryBuffer
 from support.journal_kit import START_US, settings_for
 
@@ -304,6 +305,7 @@ class Box:
         server: ServerSettings | None = None,
         ingest: IngestSettings | None = None,
         access: AccessSettings | None = None,
+        frames: bool = True,
     ) -> None:
         self.fast = fast
         self.clock = clock
@@ -326,10 +328,12 @@ class Box:
         self.access = AccessService(settings.access, clock, self.keys, Sessions(), "owner_x")
         self.quota = SeriesQuota(settings.ingest)
         self.refusals = RefusalBook()
+        self.taker = FakeTaker()
         self.alarms = AlarmBook(clock, self.log, metrics)
         self.ingest = IngestService(
             self.buffer, clock, metrics, self.alarms, self.quota, IngestPolicy(clock, self.purse),
             self.decoders, body_bytes_max=settings.server.body_bytes_max, refusals=self.refusals,
+            frames=self.taker if frames else None,
         )  # fmt: skip
         self.singles = SingleReadings(self.buffer, clock, metrics, self.log, self.quota.knows)
         self.server = self._make_server()

@@ -47,6 +47,14 @@ def packages_loaded_by(module: str) -> set[str]:
         ),
         ("ocean_core.cli.keys", {"apsw", "duckdb", "litestar", "numpy", "uvicorn", "cryptography"}),
         ("ocean_core.cli.simulate", {"apsw", "duckdb", "litestar", "uvicorn", "cryptography"}),
+        (
+            "ocean_core.cli.decode",
+            {"apsw", "asyncio", "duckdb", "litestar", "uvicorn", "cryptography"},
+        ),
+        (
+            "ocean_core.cli.encode",
+            {"apsw", "asyncio", "duckdb", "litestar", "uvicorn", "cryptography"},
+        ),
         ("ocean_core.protocol", {"asyncio", "socket", "apsw", "sqlite3", "duckdb"}),
         ("ocean_core.model", {"asyncio", "socket", "apsw", "sqlite3", "duckdb"}),
     ],

@@ -41,6 +41,7 @@ CATCH_ALL_ALLOWED: frozenset[str] = frozenset(
         "pipeline/rules.py:follow",
         "service/answering.py:answer",
         "service/singles.py:_acknowledge",
+        "service/frames/store.py:_store_load",
         "service/singles.py:_commit",
         "service/singles.py:_refuse",
         "storage/operational/opened.py:_run_one",

@@ -25,6 +25,7 @@ from ocean_core.api.controllers.ingest import IngestController
 from ocean_core.api.controllers.keys import KeysController
 from ocean_core.api.controllers.metadata import MetadataController
 from ocean_core.api.controllers.profiles import ProfilesController
+from ocean_core.api.controllers.quarantine import QuarantineController
 from ocean_core.api.controllers.sensor_records import SensorRecordsController
 from ocean_core.api.controllers.sessions import SessionsController
 from ocean_core.api.controllers.state import StateController
@@ -43,6 +44,7 @@ ROUTE_HANDLERS: Final = (
     SensorsController,
     SensorRecordsController,
     VerifyController,
+    QuarantineController,
     UsersController,
     BillingController,
     SessionsController,

@@ -14,7 +14,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from ocean_core.api.openapi import json_request_body, operation, query_parameter
+from ocean_core.api.openapi import operation, query_parameter
 from ocean_core.model import limits
 from ocean_core.protocol.media import Encoding, Media
 
@@ -45,6 +45,7 @@ _ITEM: Final = Schema(
         ),
         "data": Schema(
             description="A number, an object of numbers, or text holding either: readings. "
+            "Text with a Nanogridata frame in hex or base64: what the frame says. "
             "Anything else: an event, kept as it came."
         ),
     },
@@ -97,6 +98,17 @@ _BLOCK: Final = Schema(
     description="One block of readings, byte by byte as docs/block-format.md describes it.",
 )
 
+_FRAME: Final = Schema(
+    type=OpenAPIType.STRING,
+    format=OpenAPIFormat.BINARY,
+    description="One Nanogridata frame, as docs/nanogridata.md describes it.",
+)
+_FRAMES: Final = Schema(
+    type=OpenAPIType.STRING,
+    format=OpenAPIFormat.BINARY,
+    description="Nanogridata frames back to back; each counts by itself.",
+)
+
 _IDEMPOTENCY_KEY: Final = Parameter(
     name="Idempotency-Key",
     param_in="header",
@@ -129,8 +141,15 @@ _PARTIAL: Final = query_parameter(
 SINGLE_OPERATION: Final = operation(
     _IDEMPOTENCY_KEY,
     _ENCODING,
-    body=json_request_body(
-        _ITEM, {f"example{i}": example for i, example in enumerate(_ITEM_EXAMPLES)}
+    body=RequestBody(
+        required=True,
+        content={
+            Media.JSON.value: OpenAPIMediaType(
+                schema=_ITEM,
+                examples={f"example{i}": example for i, example in enumerate(_ITEM_EXAMPLES)},
+            ),
+            Media.FRAMES.value: OpenAPIMediaType(schema=_FRAME),
+        },
     ),
 )
 BATCH_OPERATION: Final = operation(
@@ -164,6 +183,7 @@ BATCH_OPERATION: Final = operation(
                 },
             ),
             Media.BLOCK.value: OpenAPIMediaType(schema=_BLOCK),
+            Media.FRAMES.value: OpenAPIMediaType(schema=_FRAMES),
         },
     ),
 )

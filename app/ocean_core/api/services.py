@@ -22,6 +22,7 @@ from ocean_core.service.accounts.sessions import SessionService
 from ocean_core.service.accounts.users import UserService
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink
+from ocean_core.service.frames.quarantine import Quarantine
 from ocean_core.service.groups import GroupService
 from ocean_core.service.ingest import IngestService
 from ocean_core.service.ledger import LedgerService
@@ -55,6 +56,7 @@ class Services:
     profiles: ProfileService
     sensors: SensorRecords
     ledger: LedgerService
+    quarantine: Quarantine
     keys: KeyService
     audit: AuditService
     users: UserService

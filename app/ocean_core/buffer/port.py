@@ -188,6 +188,27 @@ class DuplicateCounters(Protocol):
         ...
 
 
+class FrameNotes(Protocol):
+    """What is kept of frames that were stored, so that a repeat is known. For the event loop."""
+
+    async def kept_frames(self, since_us: int, frames_max: int) -> list[bytes]:
+        """Return the notes (``Intake.frames``) of blocks that arrived at or after a time.
+
+        Those of each block together, newest block first, whole blocks until there are
+        ``frames_max`` notes or more. All that was acknowledged when this was called is among them.
+        Raises BufferUnavailableError, StoreCorruptError; what is not READY is not read.
+        """
+        ...
+
+    async def count_repeats(self, repeated: Mapping[str, int]) -> None:
+        """Count rows by sensor that came again and are not stored; durable when it returns.
+
+        While the disk fails they are counted in memory until it works again. Raises
+        BufferUnavailableError once the buffer is closed; then they are not counted.
+        """
+        ...
+
+
 class ConsumerGroups(Protocol):
     """Who has read what: each group has a mark of its own. Used from the event loop."""
 

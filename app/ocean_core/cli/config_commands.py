@@ -51,10 +51,11 @@ def show_command(
 @data_dir_option
 @config_option
 def check_command(data_dir: str | None, config_file: Path | None) -> None:
-    """Check file, environment and certificate; exit code 78 if something is wrong."""
+    """Check file, environment, certificate and models file; exit code 78 if something is wrong."""
     from ocean_core.obs.clock import SystemClock
     from ocean_core.obs.log import EventLog
     from ocean_core.runtime.listeners import prepare_tls
+    from ocean_core.service.frames.models_file import load_models
 
     for told in strange_variables(os.environ):
         click.echo(f"ocean: warning: {told}", err=True)
@@ -62,6 +63,11 @@ def check_command(data_dir: str | None, config_file: Path | None) -> None:
     clock = SystemClock()
     with naming_origin(loaded):
         prepare_tls(loaded.settings, clock, EventLog(clock))
+    data_path = Path(loaded.settings.data.dir).expanduser().absolute()
+    described = load_models(loaded.settings.nanogridata, data_path)
+    if described.path:
+        count = len(described.models)
+        click.echo(f"{described.path}: {count} model{'s' if count != 1 else ''} described.")
     changed = [name for name, origin in loaded.origin.items() if origin != "default"]
     differ = (
         "1 setting differs from its"

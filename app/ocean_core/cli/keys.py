@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from ocean_core.cli.engine import data_dir_of, opened
+from ocean_core.cli.frame_keys import nanogridata_group
 from ocean_core.cli.hints import hinting
 from ocean_core.cli.options import (
     ConnectionOptions,
@@ -37,7 +38,10 @@ _WORDS_OF_PATTERN: Final = re.compile(r"\[!?(.)[^\]]*\]|[*?]")
 
 @click.group("keys")
 def keys_group() -> None:
-    """Make, list and revoke access keys."""
+    """Make, list and revoke access keys; and the secrets of Nanogridata devices."""
+
+
+keys_group.add_command(nanogridata_group)
 
 
 def _scopes(_context: object, _option: object, typed: tuple[str, ...]) -> list[str]:

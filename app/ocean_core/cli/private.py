@@ -24,6 +24,9 @@ def private_command(data_dir: str, config_file: Path | None) -> None:
             "server.host": "127.0.0.1",
             "server.port": 0,
             "network.host": "",
+            # Devices have nothing to look for in a server that ends with a command.
+            "nanogridata.tcp": False,
+            "nanogridata.udp": False,
         },
     )
     end_with_standard_input()

@@ -33,6 +33,8 @@ ACTS: Final = (
     "keys.revoke",
     "metadata.delete",
     "profiles.delete",
+    "quarantine.forget",
+    "quarantine.retry",
     "sensors.forget",
     "sensors.rename",
     "sensors.update",
@@ -55,6 +57,10 @@ _MEANINGS: Final = {
     "duplicate": "came again with the same Idempotency-Key; answered, not stored twice",
     "forgotten": "taken out because somebody forgot the sensor",
     "evicted": "deleted to make room",
+    "quarantined": "refused Nanogridata frames that were kept: see ocean quarantine list",
+    "quarantine released": "of these, stored later",
+    "quarantine evicted": "of these, deleted to make room",
+    "quarantine forgotten": "of these, deleted by somebody",
 }
 """What the classes mean, beside refusals, whose code has a title."""
 

@@ -11,13 +11,14 @@ import click
 
 from ocean_core.cli.engine import source_of
 from ocean_core.cli.options import ConnectionOptions, connection_options, examples
-from ocean_core.cli.tables import counted, json_option, print_json, shown
+from ocean_core.cli.simulate_frames import frame_options, locator
+from ocean_core.cli.simulate_report import arrival_lines, audit_lines, result_of, summary_lines
+from ocean_core.cli.tables import json_option, print_json
 from ocean_core.model import limits
 from ocean_core.model.block import DEFAULT_METRIC
 from ocean_core.obs.clock import SystemClock
 from ocean_core.protocol.media import Encoding
-from ocean_core.simulator.audit import Audit
-from ocean_core.simulator.figures import Figures, milliseconds
+from ocean_core.simulator.device_network import Address
 from ocean_core.simulator.plan import (
     BATCH_ROWS,
     CONNECTIONS,
@@ -26,6 +27,7 @@ from ocean_core.simulator.plan import (
     GIVE_UP_S,
     Faults,
     Form,
+    FrameOrder,
     Order,
 )
 from ocean_core.simulator.run import Outcome, Simulation
@@ -49,6 +51,7 @@ _LOG_EVERY: Final = 10
         "ocean simulate --verify        and is all of that stored, once?",
         "ocean simulate --format single --sensors 2000 --rate 2000 --for 3600",
         "ocean simulate --format block --compress zstd --count 1000000",
+        "ocean simulate --protocol nanogridata --sensors 500 --secret-file esp32.key --verify",
         "ocean simulate --url https://gateway:8443 --cacert cert.pem --key-file key --verify",
     ),
 )
@@ -144,6 +147,7 @@ _LOG_EVERY: Final = 10
     metavar="SECONDS",
     help="How long to wait for an answer that does not come.",
 )
+@frame_options
 @json_option
 @connection_options
 def simulate_command(
@@ -158,13 +162,16 @@ def simulate_command(
     as_json: bool,
     seconds: float | None,
     count: int | None,
+    frame_order: FrameOrder | None,
+    to: Address | None,
     **others: Any,  # noqa: ANN401 - what goes into the order as it is
 ) -> None:
-    """Send what a fleet of sensors would send, and say what became of it.
+    """Send what a fleet of sensors or devices would send, and say what became of it.
 
-    Readings go to the running box (or --url) over HTTP. What is not acknowledged is sent again with
-    the same Idempotency-Key, also across a restart of the box, so that nothing is lost or stored
-    twice. Each run has sensors of its own; `ocean sensors forget` makes them vanish.
+    Readings go to the running box (or --url) over HTTP, frames of devices as --transport says. What
+    is not acknowledged is sent again, readings with the same Idempotency-Key, also across a restart
+    of the box, so that nothing is lost or stored twice. Each run has sensors of its own; `ocean
+    sensors forget` makes them vanish.
 
     Ctrl-C ends it early; a second one does not wait for the last answers. Exit code 0: all is well;
     1: nothing was acknowledged, or the audit found a difference; 130: ended by Ctrl-C.
@@ -176,161 +183,52 @@ def simulate_command(
         faults=Faults(faults),
         encoding=_COMPRESSIONS[compress],
         metrics=metrics or (DEFAULT_METRIC,),
-        keys=not no_keys,
+        keys=not no_keys and frame_order is None,
         seconds=FOR_S if seconds is None and count is None else seconds,
         count=count,
+        frames=frame_order,
         **others,
     )
+    source = source_of(connection, may_start=False)
     simulation = Simulation(
         order,
-        source_of(connection, may_start=False),
+        source,
         clock=SystemClock(),
         random_bytes=os.urandom,
+        locate=None if frame_order is None else locator(source, frame_order.transport, to),
     )
     simulation.meet(verify=verify)
     outcome = simulation.send(_progress(is_terminal=sys.stderr.isatty()))
     if not as_json:
         click.echo("\n".join(summary_lines(simulation, order, outcome)))
-    audit = None
-    try:
-        if verify:
-            audit = simulation.audit()
-    finally:
-        # Also when the audit is ended by Ctrl-C, or the server is gone.
-        if as_json:
-            print_json(result_of(simulation, order, outcome, audit))
-    if audit is not None and not as_json:
-        click.echo("\n".join(audit_lines(audit)))
+    is_good = _verify(simulation, order, outcome, as_json=as_json, verify=verify)
     if outcome.interrupted:
         sys.exit(EXIT_INTERRUPTED)
-    failed = outcome.gave_up or not outcome.figures.acknowledged_readings
-    if failed or (audit is not None and not audit.is_clean):
+    if outcome.gave_up or not is_good:
         sys.exit(EXIT_FAILED)
 
 
-def summary_lines(simulation: Simulation, order: Order, outcome: Outcome) -> list[str]:
-    """Return what came of sending, for people."""
-    figures = outcome.figures
-    sensors = f"{counted(order.sensors, 'sensor')} {simulation.prefix}…"
-    lines = [f"run {simulation.run_id}: {sensors}, seed {order.seed}"]
-    packed = "" if order.encoding is Encoding.IDENTITY else f", {order.encoding}"
-    told = {
-        "sent": f"{counted(figures.sent_readings, 'reading')} in "
-        f"{counted(figures.sent_requests, 'request')} ({order.form}{packed}), "
-        f"{counted(order.connections_used, 'connection')}",
-        "acknowledged": f"{figures.acknowledged_readings:,} in {figures.seconds:.1f} s, "
-        f"{figures.per_second:,.0f}/s",
-        "refused": f"{figures.refused_readings:,}",
-        "sent again": f"{counted(figures.resent, 'request')} "
-        f"({counted(figures.busy_answers, 'busy answer')}, "
-        f"{counted(figures.lost_answers, 'lost answer')})",
-        "repeats": f"{figures.repeats:,} of what was acknowledged, "
-        f"{figures.repeats_stored_again:,} not recognised",
-        "latency": _latencies(figures),
-    }
-    for name, text in told.items():
-        lines.append(f"  {name:<13} {text}")
-        if name == "refused":
-            reasons = figures.reasons.most_common()
-            lines += [
-                f"    {counted(number, 'request')}: {shown(reason)}" for reason, number in reasons
-            ]
-    if outcome.unresolved:
-        lines.append(f"  unresolved    {outcome.unresolved:,}: sent, and no answer came")
-    if outcome.gave_up:
-        lines.append("  given up: no answer came any more; `ocean status` tells how the box is")
-    return lines
-
-
-def audit_lines(audit: Audit) -> list[str]:
-    """Return what the audit found, for people."""
-    verdict = (
-        f"{audit.acknowledged:,} acknowledged, {audit.found:,} found, {audit.lost:,} lost, "
-        f"{audit.doubled:,} doubled"
-    )
-    word = "FAILED" if audit.series_differing else "UNSURE" if audit.series_unsure else "OK"
-    lines = [f"{word}  {verdict}"]
-    if audit.unresolved:
-        lines.append(
-            f"  beside these {audit.unresolved:,} unresolved, of which {audit.unresolved_found:,} "
-            "are stored"
-        )
-    if audit.series_unsure:
-        lines.append(
-            f"  {audit.series_unsure:,} series have so many unresolved requests that only counts "
-            "could be compared"
-        )
-    lines += [
-        f"  ! {shown(entry.sensor_id)} {shown(entry.metric)}: {entry.acknowledged:,} acknowledged, "
-        f"{entry.found:,} found: {entry.why}"
-        for entry in audit.differences
-    ]
-    more = audit.series_differing - len(audit.differences)
-    if more > 0:
-        lines.append(f"  ! and {more:,} more series")
-    if not audit.is_clean:
-        lines.append("  `ocean verify` compares the box with its own journal.")
-    return lines
-
-
-def result_of(
-    simulation: Simulation, order: Order, outcome: Outcome, audit: Audit | None
-) -> dict[str, object]:
-    """Return the result for programs. Durations in seconds, latencies in milliseconds."""
-    figures, latencies = outcome.figures, outcome.figures.latencies
-    result: dict[str, object] = {
-        "run_id": simulation.run_id,
-        "prefix": simulation.prefix,
-        "seed": order.seed,
-        "sensors": order.sensors,
-        "format": order.form,
-        "compress": order.encoding,
-        "connections": order.connections_used,
-        "seconds": round(figures.seconds, 3),
-        "sent": figures.sent_readings,
-        "requests": figures.sent_requests,
-        "acknowledged": figures.acknowledged_readings,
-        "acknowledged_per_second": round(figures.per_second, 1),
-        "refused": figures.refused_readings,
-        "refused_reasons": dict(figures.reasons.most_common()),
-        "unresolved": outcome.unresolved,
-        "resent": figures.resent,
-        "busy_answers": figures.busy_answers,
-        "lost_answers": figures.lost_answers,
-        "repeats": figures.repeats,
-        "repeats_not_recognised": figures.repeats_stored_again,
-        "latency_ms": {
-            **{f"p{q:g}": round(1000 * latencies.percentile_s(q), 3) for q in (50, 90, 99, 99.9)},
-            "max": round(1000 * latencies.longest_s, 3),
-        },
-        "interrupted": outcome.interrupted,
-        "gave_up": outcome.gave_up,
-        "audit": None,
-    }
-    if audit is not None:
-        result["audit"] = {
-            "clean": audit.is_clean,
-            "acknowledged": audit.acknowledged,
-            "found": audit.found,
-            "lost": audit.lost,
-            "doubled": audit.doubled,
-            "unresolved_found": audit.unresolved_found,
-            "series_differing": audit.series_differing,
-            "differences": [
-                {
-                    "sensor_id": entry.sensor_id, "metric": entry.metric,
-                    "acknowledged": entry.acknowledged, "found": entry.found, "why": entry.why,
-                }
-                for entry in audit.differences
-            ],
-        }  # fmt: skip
-    return result
-
-
-def _latencies(figures: Figures) -> str:
-    latencies = figures.latencies
-    parts = [f"p{q:g} {milliseconds(latencies.percentile_s(q))}" for q in (50, 90, 99, 99.9)]
-    return ", ".join([*parts, f"longest {milliseconds(latencies.longest_s)}"])
+def _verify(
+    simulation: Simulation, order: Order, outcome: Outcome, *, as_json: bool, verify: bool
+) -> bool:
+    """Compare with the box if wanted, tell the result; return whether all is well."""
+    audit = arrival = None
+    figures, is_answered = outcome.figures, order.is_answered
+    try:
+        if verify and is_answered:
+            audit = simulation.audit()
+        elif verify:
+            arrival = simulation.arrival()
+    finally:
+        # Also when the audit is ended by Ctrl-C, or the server is gone.
+        if as_json:
+            print_json(result_of(simulation, order, outcome, audit, arrival))
+    if audit is not None and not as_json:
+        click.echo("\n".join(audit_lines(audit)))
+    if arrival is not None and not as_json:
+        click.echo("\n".join(arrival_lines(arrival)))
+    good = figures.acknowledged_readings if is_answered else figures.sent_readings
+    return good > 0 and (audit is None or audit.is_clean)
 
 
 def _progress(*, is_terminal: bool) -> Callable[[str, bool], object]:

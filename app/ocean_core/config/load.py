@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ _OTHER_VARIABLES = frozenset(
         "OCEAN_URL",
     }
 )
+# Secrets of Nanogridata are no settings: they are not to be shown. `service.frames.secret_source`
+# reads them.
+_SECRET_VARIABLE = re.compile(r"OCEAN_NANOGRIDATA_SECRET_[0-9A-Fa-f]{2}(_FILE)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ def strange_variables(environment: Mapping[str, str]) -> list[str]:
     told = []
     for name in sorted(environment):
         if not name.startswith("OCEAN_") or name in _OTHER_VARIABLES or name in variables:
+            continue
+        if _SECRET_VARIABLE.fullmatch(name):
             continue
         word = name.removeprefix("OCEAN_").strip("_")
         near = [known for known in variables if known.endswith(f"__{word}")]

@@ -289,7 +289,7 @@ class NanogridataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
             ge=16,
             le=32,
             multiple_of=16,
-            description="Bytes of the check value at levels 2 and 3: 32, or 16 for old senders.",
+            description="Bytes of the check value at level 2: 32, or 16 for old senders.",
         ),
     ] = 32
     max_payload: Annotated[
@@ -325,8 +325,8 @@ class NanogridataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     secret_files: Annotated[
         tuple[str, ...],
         Meta(
-            description="Files with secrets, each as MODEL=PATH, for example "
-            "0x10=/etc/ocean/esp32.key."
+            description="Files with secrets (hex or raw bytes), each as MODEL=PATH, for example "
+            "0x10=/etc/ocean/esp32.key; for a group of devices 0x10/line-3:press-*=PATH."
         ),
     ] = ()
     quarantine_frames_max: Annotated[

@@ -17,7 +17,7 @@ from ocean_core.client.keys import checked_key, key_of_environment, read_key
 from ocean_core.config import load_settings
 from ocean_core.facade.analytics import Analytics
 from ocean_core.facade.original import OriginalNames
-from ocean_core.facade.records import Administration, Metadata, SensorRecords
+from ocean_core.facade.records import Administration, Metadata, Quarantine, SensorRecords
 from ocean_core.facade.source import DataDirSource, named_target
 from ocean_core.facade.verification import Verification
 from ocean_core.model.errors import CommandError
@@ -29,7 +29,15 @@ TIMEOUT_S: Final = 30.0
 _LOG: Final = logging.getLogger("ocean_core")
 
 
-class DataEngine(OriginalNames, Metadata, SensorRecords, Administration, Analytics, Verification):
+class DataEngine(
+    OriginalNames,
+    Metadata,
+    SensorRecords,
+    Quarantine,
+    Administration,
+    Analytics,
+    Verification,
+):
     """Everything the box offers. For any number of threads; make it with ``get_data_engine``.
 
     All methods return after the server has answered: what they changed is on disk. They repeat by

@@ -17,6 +17,7 @@ from ocean_core.facade.base import (
     moment_json,
     segment,
 )
+from ocean_core.model import limits
 
 
 class Metadata(Part):
@@ -132,6 +133,56 @@ class SensorRecords(Part):
         """
         page = self._get("/ledger", {"limit": 1})
         return {name: page[name] for name in ("totals", "approximate")}
+
+
+class Quarantine(Part):
+    """Nanogridata frames that were refused."""
+
+    def quarantined_frames(self, *, outcome: str | None = None, limit: int = LISTED) -> list[Json]:
+        """Return refused frames, newest first, refused for ``outcome`` (such as E_KEY) or for all."""
+        return self._list("/quarantine", "frames", limit, {"outcome": outcome})
+
+    def quarantined_frame(self, frame_id: int) -> Json:
+        """Return a refused frame with bytes (hex), header, meaning. Raises UnknownRecordError."""
+        return dict(self._get(f"/quarantine/{frame_id}"))
+
+    def retry_frames(
+        self,
+        ids: Iterable[int] | None = None,
+        *,
+        outcome: str | None = None,
+        any_time: bool = False,
+    ) -> Json:
+        """Try refused frames again: those with these ids, of an outcome, or without both all.
+
+        Each is stored once, as of its arrival, or stays with its new reason. Returns ``stored``,
+        ``duplicate``, ``kept`` and ``frames``, one entry for each. ``any_time`` leaves out the
+        checks of time. Raises InvalidInputError for both ids and an outcome.
+        """
+        answer: Json = {"stored": 0, "duplicate": 0, "kept": 0, "frames": []}
+        wanted = None if ids is None else list(ids)
+        size = limits.QUARANTINE_RETRIED_MAX
+        orders = (
+            [given(outcome=outcome, all=True if outcome is None else None)]
+            if wanted is None
+            else [
+                given(ids=wanted[at : at + size], outcome=outcome)
+                for at in range(0, len(wanted), size)
+            ]
+        )
+        for order in orders:
+            after: int | None = 0
+            while after is not None:
+                # Twice is as good as once: what was stored is in quarantine no more.
+                body = {**order, "any_time": any_time, "after": after}
+                page = self._post("/quarantine/retry", body, repeatable=True)
+                answer = {name: value + page[name] for name, value in answer.items()}
+                after = page["next"]
+        return answer
+
+    def forget_frame(self, frame_id: int) -> None:
+        """Delete a refused frame. Raises UnknownRecordError."""
+        self._api.call("DELETE", f"{API}/quarantine/{frame_id}")
 
 
 class Administration(Part):

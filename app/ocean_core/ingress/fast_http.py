@@ -293,7 +293,7 @@ class FastHttpProtocol(BoundedHttpProtocol):
             Form.PARTIAL: ingest.ingest_partial,
         }[head.form]
         try:
-            answer = await store(body, head.sent, principal)
+            answer = await store(body, head.sent, principal, self.address)
         except OceanError as error:
             self._refuse(error)
         except Exception as error:  # noqa: BLE001 - as Litestar's last handler: answered, and logged

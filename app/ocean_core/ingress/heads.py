@@ -18,7 +18,7 @@ import msgspec
 
 from ocean_core.model import limits
 from ocean_core.model.errors import ContentTypeError
-from ocean_core.protocol.media import ONLY_JSON, READINGS, Encoding, Media, encoding_of, media_of
+from ocean_core.protocol.media import READINGS, SINGLES, Encoding, Media, encoding_of, media_of
 from ocean_core.service.guard import tells_of_a_proxy
 from ocean_core.service.ingest import Sent
 
@@ -137,6 +137,7 @@ class HeadReader:
             sent=sent,
             authorization=fields.get(b"authorization"),
             is_plain=form is Form.SINGLE
+            and sent.media is Media.JSON
             and sent.encoding is Encoding.IDENTITY
             and sent.idempotency_key is None,
             is_small=int(length) <= SMALL_BYTES_MAX,
@@ -157,7 +158,7 @@ def _is_worth_keeping(head: Head, block: bytes) -> bool:
 
 def _sent(form: Form, fields: dict[bytes, bytes]) -> Sent:
     """Return what the head says of the body. Raises ContentTypeError."""
-    allowed: frozenset[Media] = ONLY_JSON if form is Form.SINGLE else READINGS
+    allowed: frozenset[Media] = SINGLES if form is Form.SINGLE else READINGS
     return Sent(
         media=media_of(_text(fields.get(b"content-type")), allowed),
         encoding=encoding_of(_text(fields.get(b"content-encoding"))),

@@ -93,7 +93,7 @@ class ModelsFileError(ConfigError):
     """The description of Nanogridata models is not valid."""
 
     code = "OC-1005"
-    hint = "Correct the named line of the file; docs/nanogridata.md shows the form."
+    hint = "Correct the named line of the file; docs/nanogridata-models.md shows the form."
 
 
 class SecretError(ConfigError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,6 +31,19 @@ class Owner(msgspec.Struct, frozen=True):
     charged: bool
 
 
+class CarriedFrame(NamedTuple):
+    """A Nanogridata frame that came as the ``data`` of an item.
+
+    ``item`` is its position in the request, None if alone; ``before`` counts the good other items
+    before it; ``given`` is the sensor that the item names.
+    """
+
+    item: int | None
+    before: int
+    given: str
+    frame: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """A decoded request: columns ready for the buffer, and what was refused.
@@ -39,7 +52,8 @@ class Intake:
     became, or 0 if it became one event. None means one reading each, the usual case. ``columnar``:
     it came as columns of readings, and is answered with the first and the last id. ``refused`` tells
     how many items of which sensors were not accepted, as far as that is clear. ``frames`` has the
-    notes of the Nanogridata frames it came from, FRAME_NOTE_BYTES each.
+    notes of the Nanogridata frames it came from, FRAME_NOTE_BYTES each. ``carried`` are frames among
+    the items that are still to be judged; they are not counted in ``items``.
     """
 
     readings: Readings | None
@@ -50,6 +64,7 @@ class Intake:
     columnar: bool = False
     refused: Mapping[str, int] | None = None
     frames: bytes = b""
+    carried: tuple[CarriedFrame, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -6,10 +6,12 @@ import ctypes
 import datetime as dt
 import time
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -27,6 +29,18 @@ class Clock(Protocol):
         """Whether the system says that its wall clock is disciplined by a time source."""
         ...
 
+    def since_boot(self) -> float:
+        """Seconds since the machine started, sleep included; the same for all its processes.
+
+        Together with ``boot_id`` it tells later when something happened, although the wall clock
+        was wrong then.
+        """
+        ...
+
+    def boot_id(self) -> str:
+        """Which run of the machine this is; empty where the system does not tell."""
+        ...
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -35,6 +49,7 @@ class SystemClock:
         self._libc: ctypes.CDLL | None = None
         self._synchronised = False
         self._asked_at = float("-inf")
+        self._boot_id: str | None = None
 
     def now_us(self) -> int:
         """Return the wall clock, microseconds since 1970-01-01 UTC."""
@@ -51,6 +66,19 @@ class SystemClock:
             self._asked_at = now
             self._synchronised = self._ask_kernel()
         return self._synchronised
+
+    def since_boot(self) -> float:
+        """Return seconds since the machine started."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def boot_id(self) -> str:
+        """Return what the kernel has drawn at its start."""
+        if self._boot_id is None:
+            try:
+                self._boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
+            except (OSError, UnicodeDecodeError):
+                self._boot_id = ""
+        return self._boot_id
 
     def _ask_kernel(self) -> bool:
         if self._libc is None:
@@ -69,6 +97,8 @@ class ManualClock:
     def __init__(self, now_us: int = 1_780_000_000_000_000, *, synchronised: bool = True) -> None:
         self._now_us = now_us
         self._monotonic = 1000.0
+        self._booted = 0.0
+        self._boots = 1
         self.is_synchronised = synchronised
 
     def now_us(self) -> int:
@@ -82,6 +112,19 @@ class ManualClock:
     def synchronised(self) -> bool:
         """Return what the test wants."""
         return self.is_synchronised
+
+    def since_boot(self) -> float:
+        """Return seconds, moved by ``advance`` alone."""
+        return self._monotonic - self._booted
+
+    def boot_id(self) -> str:
+        """Return a number that ``reboot`` raises."""
+        return f"boot-{self._boots}"
+
+    def reboot(self) -> None:
+        """Let the machine have started just now."""
+        self._booted = self._monotonic
+        self._boots += 1
 
     def advance(self, seconds: float) -> None:
         """Move both clocks forward."""

@@ -24,6 +24,7 @@ FAULT_POINTS: Final[dict[str, str]] = {
     "operational.after_commit": "Changes of accounts are committed and synced, nobody was told.",
     "operational.salvage_before_swap": "A salvaged operational store is complete but not in place.",
     "operational.salvage_after_swap": "A salvaged operational store is in place.",
+    "quarantine.after_take": "Frames out of quarantine are stored, but are still in quarantine.",
     "mark.before_write": "The mover is about to write its mark.",
     "mark.after_write": "The mark is durable, the analytics transaction is not.",
     "mover.before_commit": "The analytics transaction is filled but not committed.",

@@ -39,6 +39,7 @@ EVENTS: Final[dict[str, str]] = {
     "buffer.damaged": "The journal is damaged.",
     "buffer.salvaged": "What was readable of a damaged journal was saved.",
     "buffer.readings_missing": "Acknowledged readings are missing.",
+    "buffer.frames_evicted": "The journal took too much of the disk; what tells repeats of stored frames went early.",
     "buffer.group_evicted": "A consumer group held readings back for too long; they were deleted.",
     "accounts.opened": "The operational store is open.",
     "accounts.failed": "The operational store cannot be written.",
@@ -56,6 +57,13 @@ EVENTS: Final[dict[str, str]] = {
     "tls.reloaded": "A new certificate was taken over.",
     "tls.reload_failed": "A new certificate is broken; the old one stays in use.",
     "tls.certificate_doubtful": "Something about the certificate should be looked at.",
+    "secrets.reloaded": "Nanogridata secrets changed and were taken over.",
+    "secrets.reload_failed": "A file with Nanogridata secrets cannot be used; those known before go on counting.",
+    "secrets.file_doubtful": "A file with Nanogridata secrets should be looked at: others may read it.",
+    "nanogridata.records_full": "There are too many sensor records; labs and units of further devices are not kept.",
+    "nanogridata.skipped": "Bytes between frames belonged to none; told once for each run of them.",
+    "nanogridata.garbage": "A connection sent too much that is no frame, and was closed.",
+    "nanogridata.connection_refused": "A device found no free connection.",
     "log.throttled": "Events of one name came too fast; some were not written.",
 }
 """Every event name with its meaning."""

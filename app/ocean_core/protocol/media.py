@@ -14,6 +14,7 @@ class Media(StrEnum):
     JSON = "application/json"
     NDJSON = "application/x-ndjson"
     BLOCK = "application/x-ocean-block"
+    FRAMES = "application/x-nanogridata"
 
 
 class Encoding(StrEnum):
@@ -25,6 +26,8 @@ class Encoding(StrEnum):
 
 
 ONLY_JSON: Final = frozenset({Media.JSON})
+SINGLES: Final = frozenset({Media.JSON, Media.FRAMES})
+"""What one item, or one frame, may come as."""
 READINGS: Final = frozenset(Media)
 
 _NDJSON_TYPES: Final = frozenset(
@@ -80,8 +83,8 @@ def media_of(content_type: str | None, allowed: frozenset[Media] = ONLY_JSON) ->
 def _known(kind: str) -> Media | None:
     if kind in _NDJSON_TYPES:
         return Media.NDJSON
-    if kind == Media.BLOCK:
-        return Media.BLOCK
+    if kind in {Media.BLOCK, Media.FRAMES}:
+        return Media(kind)
     if kind in ("application/json", "text/json"):
         return Media.JSON
     if kind.startswith("application/") and kind.endswith("+json"):

@@ -30,6 +30,7 @@ from ocean_core.service.accounts.sessions import SessionService
 from ocean_core.service.accounts.users import UserService
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink
+from ocean_core.service.frames.quarantine import Quarantine
 from ocean_core.service.ledger import LedgerService
 from ocean_core.service.policy import IngestPolicy
 from ocean_core.storage.operational.settings import OperationalSettings
@@ -69,6 +70,7 @@ class Accounts:
         self._is_followed = False
         self._catching_up: set[asyncio.Task[None]] = set()
         self._ticking = asyncio.Lock()
+        faults = Faults.from_environment()
         self.store = store = OperationalStore(
             OperationalSettings(
                 path=data_dir / OPERATIONAL_FILE,
@@ -76,7 +78,7 @@ class Accounts:
                 random_bytes=os.urandom,
                 log=log,
                 metrics=metrics,
-                faults=Faults.from_environment(),
+                faults=faults,
                 durability=settings.journal.durability,
                 was_clean=was_clean,
             ),
@@ -96,6 +98,7 @@ class Accounts:
         self.ledger = LedgerService(
             store, clock, self.sensors, journal, lambda: link.names, was_clean=was_clean
         )
+        self.quarantine = _quarantine(self, settings, alarms, journal, faults)
         self.profiles = ProfileService(store, clock, self.sensors.current_name)
         self.keys = KeyService(store, clock, os.urandom)
         self.users.on_status(lambda user_id, active: self.keys.user_changed(user_id, active=active))
@@ -134,6 +137,7 @@ class Accounts:
         await self._attempt("keys", self.keys.flush)
         if self._journal.epoch:
             await self._attempt("billing", self.billing.settle)
+        await self._attempt("quarantine", self.quarantine.close)
         await self._attempt("ledger", self.ledger.flush)
         self._passwords.close()
         await self.store.close()
@@ -160,6 +164,7 @@ class Accounts:
                 await self._attempt("metadata", self.metadata.purge)
                 await self._attempt("sensors", self.sensors.settle)
                 await self._attempt("ledger", self.ledger.flush)
+                await self._attempt("quarantine", self.quarantine.tick)
             report = self.store.salvage_report
             damaged = report is not None and any(
                 self._data_dir.glob(f"{OPERATIONAL_FILE}.damaged-*")
@@ -210,6 +215,26 @@ class Accounts:
             task = asyncio.get_running_loop().create_task(self.tick())
             self._catching_up.add(task)
             task.add_done_callback(self._catching_up.discard)
+
+
+def _quarantine(
+    accounts: Accounts,
+    settings: Settings,
+    alarms: AlarmBook,
+    journal: EmbeddedJournal,
+    faults: Faults,
+) -> Quarantine:
+    return Quarantine(
+        accounts.store,
+        accounts._clock,
+        accounts._metrics,
+        alarms,
+        accounts.sensors,
+        frames_max=settings.nanogridata.quarantine_frames_max,
+        newest_arrival_us=lambda: journal.newest_arrival_us,
+        markers_kept_s=settings.ingest.idempotency_hours * 3600,
+        faults=faults,
+    )
 
 
 def _taken_note_of(opening: asyncio.Future[None]) -> None:

@@ -38,6 +38,13 @@ from ocean_core.obs.faults import Faults
 from ocean_core.obs.log import EventLog, LogBridge
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.runtime.accounts import Accounts
+from ocean_core.runtime.frames import (
+    FrameRules,
+    Frames,
+    FrameSockets,
+    bind_frames,
+    read_rules,
+)
 from ocean_core.runtime.http_server import HttpServer
 from ocean_core.runtime.listeners import (
     Listener,
@@ -83,17 +90,24 @@ def serve(settings: Settings, *, clock: Clock | None = None) -> int:
     lock = InstanceLock(data_dir)
     was_clean = lock.acquire()
     try:
+        rules = read_rules(settings, data_dir, clock, log)
         listeners = bind_listeners(settings, tls)
+        try:
+            sockets = bind_frames(settings.nanogridata)
+        except BaseException:
+            for listener in listeners:
+                listener.socket.close()
+            raise
     except BaseException:
         # Nothing was touched: leave the marker of the run before as it is.
         lock.release(clean=False)
         raise
-    process = IngestProcess(settings, data_dir, clock, log, lock, was_clean=was_clean)
+    process = IngestProcess(settings, data_dir, clock, log, lock, rules, was_clean=was_clean)
     # A child of the single file's launcher goes when the launcher is killed.
     if is_frozen() and not die_with_parent(os.getppid(), signal.SIGTERM):
         return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(process.run(listeners))
+        return runner.run(process.run(listeners, sockets))
 
 
 @dataclass
@@ -114,6 +128,7 @@ class IngestProcess:
         clock: Clock,
         log: EventLog,
         lock: InstanceLock,
+        rules: FrameRules,
         *,
         was_clean: bool,
     ) -> None:
@@ -123,6 +138,7 @@ class IngestProcess:
         self._log = log
         self._lock = lock
         self._was_clean = was_clean
+        self._rules = rules
         self._metrics = MetricsRegistry(METRICS)
         self._alarms = AlarmBook(clock, log, self._metrics)
         self._condition = _BufferCondition()
@@ -132,6 +148,7 @@ class IngestProcess:
         self._analytics_stopped = True
         self._is_published = False
         self._listeners: Sequence[Listener] = ()
+        self._sockets = FrameSockets(None, None)
         self._noting: asyncio.Task[None] | None = None
         self._journal = self._make_journal()
         self._link = self._make_link()
@@ -147,6 +164,8 @@ class IngestProcess:
             link=self._link,
             was_clean=was_clean,
         )
+        self._accounts.quarantine.counted_as = self._quota.counted_as
+        self._frames = self._make_frames()
         self._state = StateService(
             settings=settings,
             data_dir=data_dir,
@@ -175,9 +194,23 @@ class IngestProcess:
                 idempotency_kept_s=settings.ingest.idempotency_hours * 3600,
                 idempotency_keys_max=settings.ingest.idempotency_keys_max,
                 mark_path=self._data_dir / MARK_FILE,
+                frames_kept_s=self._rules.window_s,
             ),
             on_commit=self._committed,
             on_state=self._buffer_changed,
+        )
+
+    def _make_frames(self) -> Frames:
+        return Frames(
+            self._settings,
+            self._rules,
+            clock=self._clock,
+            log=self._log,
+            metrics=self._metrics,
+            alarms=self._alarms,
+            journal=self._journal,
+            accounts=self._accounts,
+            quota=self._quota,
         )
 
     def _make_link(self) -> AnalyticsLink:
@@ -212,7 +245,7 @@ class IngestProcess:
             alarms=self._alarms,
         )  # fmt: skip
 
-    async def run(self, listeners: Sequence[Listener]) -> int:
+    async def run(self, listeners: Sequence[Listener], sockets: FrameSockets) -> int:
         """Start, serve until asked to stop, stop; return the exit code.
 
         Raises StoreVersionError if the journal was written by a newer version.
@@ -221,7 +254,7 @@ class IngestProcess:
         logging.getLogger("uvicorn").addHandler(LogBridge(self._log, "api.server_message"))
         if not self._was_clean:
             self._log.warning("runtime.unclean_stop", data_dir=str(self._data_dir))
-        self._listeners = listeners
+        self._listeners, self._sockets = listeners, sockets
         self._publish()
         # What a start that fails leaves behind is what it found.
         clean = self._was_clean
@@ -266,9 +299,13 @@ class IngestProcess:
         gc.freeze()
         look_for_garbage_rarely()
         stop_in_reverse.push_async_callback(server.close)
+        await self._frames.listen(self._sockets)
+        stop_in_reverse.push_async_callback(self._frames.close)
         await look_after(self._listeners, self._alarms)
         if not opening.done():
             await self._finish_opening(opening)
+        # Until it is known which frames came before, none is taken.
+        await self._frames.service.tick()
         self._show_missing()
         ticking = loop.create_task(self._tick())
         stop_in_reverse.callback(ticking.cancel)
@@ -300,13 +337,21 @@ class IngestProcess:
             accounts=self._accounts,
             state=self._state,
             quota=self._quota,
+            frames=self._frames.service,
         )
         self._ingest = make_ingest(parts, decoders)
         return make_server(parts, self._ingest)
 
     def _publish(self) -> None:
         started = iso_utc(self._clock.now_us())
-        info = run_info(self._listeners, str(self._data_dir), started)
+        sockets = self._sockets
+        info = run_info(
+            self._listeners,
+            str(self._data_dir),
+            started,
+            sockets.tcp_address,
+            sockets.udp_address,
+        )
         try:
             self._lock.publish(info)
             self._is_published = True
@@ -373,6 +418,7 @@ class IngestProcess:
             self._ingest.clear_quiet_alarms()
             await look_after(self._listeners, self._alarms)
             await self._accounts.tick()
+            await self._frames.tick()
             self._show_missing()
 
     # What the journal says (always on the event loop).

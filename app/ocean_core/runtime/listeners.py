@@ -82,7 +82,7 @@ def bind_listeners(settings: Settings, tls: ServerTls | None) -> list[Listener]:
     server, network = settings.server, settings.network
     is_local = is_loopback(server.host)
     first = Listener(
-        _bind("server", server.host, server.port),
+        bind("server.port", server.host, server.port),
         ListenerInfo(LOCAL if is_local else NETWORK, trusted=is_local),
         None if is_local else tls,
     )
@@ -90,7 +90,7 @@ def bind_listeners(settings: Settings, tls: ServerTls | None) -> list[Listener]:
         return [first]
     try:
         second = Listener(
-            _bind("network", network.host, network.port),
+            bind("network.port", network.host, network.port),
             ListenerInfo(NETWORK, trusted=False),
             tls,
         )
@@ -122,7 +122,13 @@ def startup_lines(listeners: Sequence[Listener], *, trust_loopback: bool) -> lis
     return lines
 
 
-def run_info(listeners: Sequence[Listener], data_dir: str, started: str) -> RunInfo:
+def run_info(
+    listeners: Sequence[Listener],
+    data_dir: str,
+    started: str,
+    frames_tcp: str = "",
+    frames_udp: str = "",
+) -> RunInfo:
     """Return what run.json is to say of this process."""
     first = listeners[0]
     return RunInfo(
@@ -133,6 +139,8 @@ def run_info(listeners: Sequence[Listener], data_dir: str, started: str) -> RunI
         data_dir=data_dir,
         network_url="".join(listener.local_url for listener in listeners[1:]),
         cert="" if first.tls is None else str(first.tls.files.cert),
+        frames_tcp=frames_tcp,
+        frames_udp=frames_udp,
     )
 
 
@@ -155,36 +163,44 @@ def _is_surely_loopback(host: str) -> bool:
         return True
 
 
-def _bind(section: str, host: str, port: int) -> socket.socket:
+def bind(
+    setting: str, host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> socket.socket:
+    """Return a bound socket. Raises PortError naming ``setting``, that of the port, and the address."""
     if host == "localhost":
         host = "127.0.0.1"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, kind)
     except OSError as error:
-        raise _port_error(section, where, error) from error
+        raise _port_error(setting, where, error) from error
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind is socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if host == "::":
             # All addresses means those of IPv4, too.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise _port_error(section, where, error) from error
+        raise _port_error(setting, where, error) from error
     sock.set_inheritable(False)
     return sock
 
 
-def _port_error(section: str, where: str, error: OSError) -> PortError:
-    flag = "--port" if section == "server" else "--network-port"
+_FLAGS: Final = {"server.port": "--port", "network.port": "--network-port"}
+
+
+def _port_error(setting: str, where: str, error: OSError) -> PortError:
+    section = setting.partition(".")[0]
+    flag = _FLAGS.get(setting, setting)
     hints = {
         errno.EADDRINUSE: f"Use another port with {flag}, or stop the program that holds it (ss -ltnp).",
         errno.EADDRNOTAVAIL: f"Set {section}.host to an address of this machine (ip -brief address).",
         errno.EACCES: f"Ports below 1024 need a permission; use a higher one with {flag}.",
     }
     return PortError(
-        f"{section}.host and {section}.port: {where}: {error.strerror or error}",
+        f"{section}.host and {setting}: {where}: {error.strerror or error}",
         hint=hints.get(error.errno or 0),
     )

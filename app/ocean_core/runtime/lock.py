@@ -23,7 +23,8 @@ _TRY_EVERY_S: Final = 0.05
 class RunInfo(msgspec.Struct):
     """What run.json tells: who serves this data directory, and where.
 
-    ``cert`` is the certificate that ``url`` shows, if that is https.
+    ``cert`` is the certificate that ``url`` shows, if that is https. ``frames_tcp`` and ``frames_udp``
+    are addresses for Nanogridata, empty where none is taken.
     """
 
     pid: int
@@ -33,6 +34,8 @@ class RunInfo(msgspec.Struct):
     data_dir: str
     network_url: str = ""
     cert: str = ""
+    frames_tcp: str = ""
+    frames_udp: str = ""
 
 
 def prepare_data_dir(path: Path) -> Path:

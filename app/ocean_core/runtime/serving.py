@@ -24,6 +24,7 @@ from ocean_core.runtime.accounts import Accounts
 from ocean_core.runtime.http_server import HttpServer, Refusals
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink
+from ocean_core.service.frames.terms import FrameTaker
 from ocean_core.service.groups import GroupService
 from ocean_core.service.guard import HostNames
 from ocean_core.service.ingest import IngestService
@@ -52,6 +53,7 @@ class Parts:
     accounts: Accounts
     state: StateService
     quota: SeriesQuota
+    frames: FrameTaker
 
 
 def make_ingest(parts: Parts, decoders: ThreadPoolExecutor) -> IngestService:
@@ -67,6 +69,7 @@ def make_ingest(parts: Parts, decoders: ThreadPoolExecutor) -> IngestService:
         body_bytes_max=parts.settings.server.body_bytes_max,
         refusals=parts.accounts.ledger.refusals,
         pace=Pace(lambda: _backlog(parts)),
+        frames=parts.frames,
     )
 
 
@@ -121,6 +124,7 @@ def _services(parts: Parts, ingest: IngestService) -> Services:
         profiles=accounts.profiles,
         sensors=accounts.sensors,
         ledger=accounts.ledger,
+        quarantine=accounts.quarantine,
         keys=accounts.keys,
         audit=accounts.audit,
     )

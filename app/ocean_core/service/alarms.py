@@ -101,6 +101,14 @@ ALARM_KINDS: Final = {
             "With a time service on the box (timedatectl set-ntp true) such readings are refused.",
         ),
         AlarmKind(
+            "frames.early",
+            "warning",
+            "Frames were refused for their time while this box's own clock was not trusted.",
+            "Set the clock (date, or timedatectl set-ntp true): they are tried again by themselves. "
+            "Those that came before the machine was started anew wait for "
+            "`ocean quarantine retry --any-time`.",
+        ),
+        AlarmKind(
             "sensor.clock",
             "warning",
             "A sensor sends times from before 2000; its readings are kept with quality 2.",
@@ -130,6 +138,13 @@ ALARM_KINDS: Final = {
             "The certificate has expired, is about to, or is not valid yet.",
             "Renew it (`ocean tls self-signed --force`, or put new files in its place); it is taken "
             "over without a restart. If only the date is wrong, set this machine's clock.",
+        ),
+        AlarmKind(
+            "nanogridata.secrets",
+            "warning",
+            "A file with Nanogridata secrets cannot be used; the secrets known before go on counting.",
+            "Correct the file that the detail names before the next start; it is taken over within "
+            "10 s. `ocean keys nanogridata list` checks them all.",
         ),
         AlarmKind(
             "idempotency.shortened",

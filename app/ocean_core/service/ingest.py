@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -17,12 +17,30 @@ from ocean_core.buffer.port import IngestBuffer
 from ocean_core.model import limits
 from ocean_core.model.access import LOCAL, Principal
 from ocean_core.model.block import Quality
-from ocean_core.model.errors import InvalidReadingError, OceanError, RateLimitError
+from ocean_core.model.errors import (
+    ContentTypeError,
+    InvalidReadingError,
+    OceanError,
+    RateLimitError,
+)
 from ocean_core.model.receipt import Intake, Receipt
 from ocean_core.obs.clock import Clock, iso_utc
 from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.protocol.media import Media
 from ocean_core.protocol.readings import DecodeContext, rejected_items
 from ocean_core.service.alarms import AlarmBook
+from ocean_core.service.frames.http_answers import (
+    COUNTED_ELSEWHERE,
+    answer_to_frame,
+    answer_to_mixed,
+    error_of,
+    judged_of,
+    later_error,
+    repeated_results,
+    with_refused,
+)
+from ocean_core.service.frames.over_http import FramesOverHttp
+from ocean_core.service.frames.terms import FrameResult, FrameTaker
 from ocean_core.service.ingest_answers import answer_to_many, answer_to_single, series_of
 from ocean_core.service.ingest_body import PLAIN, Form, Opening, Sent
 from ocean_core.service.ledger import RefusalBook
@@ -34,6 +52,17 @@ __all__ = ["CLOCK_QUIET_S", "PLAIN", "IngestService", "Sent"]
 
 CLOCK_QUIET_S: Final = 600.0
 _ONE_UNKNOWN: Final[Mapping[str, int]] = {"": 1}
+
+
+class _Stored(NamedTuple):
+    """A request that is durable; no Intake for a repeat that would be refused now.
+
+    ``frames`` tells what became of those that the Intake carries.
+    """
+
+    intake: Intake | None
+    receipt: Receipt
+    frames: list[FrameResult]
 
 
 class IngestService:
@@ -52,7 +81,9 @@ class IngestService:
         body_bytes_max: int = limits.BODY_BYTES_MAX,
         refusals: RefusalBook | None = None,
         pace: Pace = NO_PACE,
+        frames: FrameTaker | None = None,
     ) -> None:
+        """``frames`` takes Nanogridata; without it a frame in JSON is a text like any other."""
         self._buffer = buffer
         self._clock = clock
         self._metrics = metrics
@@ -64,30 +95,45 @@ class IngestService:
         self._refusals = refusals or RefusalBook()
         self._pace = pace
         self._clock_alarm_at = float("-inf")
+        self._frames: FramesOverHttp | None = None
+        if frames is not None:
+            self._frames = FramesOverHttp(
+                frames, clock, decoders, body_bytes_max=body_bytes_max, pace=pace
+            )
 
     async def ingest_single(
-        self, body: bytes, sent: Sent = PLAIN, principal: Principal = LOCAL
+        self, body: bytes, sent: Sent = PLAIN, principal: Principal = LOCAL, address: str = ""
     ) -> bytes:
-        """Store one item and return the answer's JSON.
+        """Store one item, or one frame, and return the answer's JSON.
 
         Raises the input, access, buffer and store errors of ``model.errors``; then nothing was
-        stored.
+        stored. ``address`` is told of frames that go into quarantine.
         """
+        if sent.media is Media.FRAMES:
+            return await self._framed.single(body, sent, principal, address)
         opening = self._opening(Form.SINGLE, sent)
-        intake, receipt = await self._store(opening, body, principal)
+        intake, receipt, frames = await self._store(opening, body, principal, address)
+        if frames:
+            assert intake is not None
+            carried = intake.carried[0]
+            return answer_to_frame(carried.frame, carried.given, frames[0])
         return answer_to_single(receipt, intake, opening.sensor_id)
 
     async def ingest_batch(
-        self, body: bytes, sent: Sent = PLAIN, principal: Principal = LOCAL
+        self, body: bytes, sent: Sent = PLAIN, principal: Principal = LOCAL, address: str = ""
     ) -> bytes:
-        """Store a batch, all of it or nothing, and return the answer's JSON."""
-        return await self._ingest_items(Form.BATCH, body, sent, principal)
+        """Store a batch and return the answer's JSON: all items or nothing, but each frame alone.
+
+        If what is no frame is refused, no frame is taken either. A frame that cannot be taken now
+        refuses the batch, which can be repeated as it is.
+        """
+        return await self._ingest_items(Form.BATCH, body, sent, principal, address)
 
     async def ingest_partial(
-        self, body: bytes, sent: Sent = PLAIN, principal: Principal = LOCAL
+        self, body: bytes, sent: Sent = PLAIN, principal: Principal = LOCAL, address: str = ""
     ) -> bytes:
         """Store the good items of a batch and return the answer's JSON, which has the others."""
-        return await self._ingest_items(Form.PARTIAL, body, sent, principal)
+        return await self._ingest_items(Form.PARTIAL, body, sent, principal, address)
 
     def count_refused(self, error: OceanError, sensors: Mapping[str, int] | None = None) -> None:
         """Count a request that was refused whole; every transport calls this, once for each.
@@ -95,6 +141,8 @@ class IngestService:
         The ledger counts what the request held: ``sensors`` (how many readings or items of which),
         else what the error knows, else one item of a sensor that is not known.
         """
+        if error.refused is COUNTED_ELSEWHERE:
+            return
         self._metrics.add("ocean_telemetry_refused_total", 1, error.code)
         self._note_refused(error.code, sensors or error.refused or _ONE_UNKNOWN)
 
@@ -105,39 +153,57 @@ class IngestService:
             self._alarms.clear_alarm("sensor.clock")
 
     async def _ingest_items(
-        self, form: Form, body: bytes, sent: Sent, principal: Principal
+        self, form: Form, body: bytes, sent: Sent, principal: Principal, address: str
     ) -> bytes:
-        _, receipt = await self._store(self._opening(form, sent), body, principal)
-        await self._pace.keep(receipt.rows)
+        if sent.media is Media.FRAMES:
+            return await self._framed.batch(body, sent, principal, address)
+        opening = self._opening(form, sent)
+        intake, receipt, frames = await self._store(opening, body, principal, address)
+        await self._pace.keep(receipt.rows + sum(result.rows for result in frames))
+        if frames:
+            assert intake is not None
+            return answer_to_mixed(receipt, intake.carried, frames)
         return answer_to_many(receipt)
+
+    @property
+    def _framed(self) -> FramesOverHttp:
+        """Raise ContentTypeError if nobody takes frames here."""
+        if self._frames is None:
+            raise ContentTypeError("Nanogridata frames are not taken here")
+        return self._frames
 
     def _opening(self, form: Form, sent: Sent) -> Opening:
         now_us = self._clock.now_us()
         trusted = self._clock.synchronised() and now_us >= self._buffer.newest_arrival_us
         context = DecodeContext(
-            arrival_us=now_us, clock_trusted=trusted, body_bytes_max=self._body_bytes_max
+            arrival_us=now_us,
+            clock_trusted=trusted,
+            body_bytes_max=self._body_bytes_max,
+            frames=self._frames is not None,
         )
         return Opening(form, sent, context)
 
     async def _store(
-        self, opening: Opening, body: bytes, principal: Principal
-    ) -> tuple[Intake | None, Receipt]:
-        """Return the receipt, and the Intake unless this is a repeat that would be refused now."""
+        self, opening: Opening, body: bytes, principal: Principal, address: str
+    ) -> _Stored:
         try:
-            return await self._store_or_repeat(opening, body, principal)
+            return await self._store_or_repeat(opening, body, principal, address)
         except OceanError as error:
-            error.refused = opening.sensors
+            if error.refused is None:
+                error.refused = opening.sensors
             raise
 
     async def _store_or_repeat(
-        self, opening: Opening, body: bytes, principal: Principal
-    ) -> tuple[Intake | None, Receipt]:
+        self, opening: Opening, body: bytes, principal: Principal, address: str
+    ) -> _Stored:
         intake: Intake | None = None
         with ExitStack() as held:
             try:
                 intake = await self._open(opening, body)
                 new_series = self._quota.check(series_of(intake))
-                owner = held.enter_context(self._policy.admit(principal, intake))
+                owner = None
+                if intake.items:
+                    owner = held.enter_context(self._policy.admit(principal, intake))
             except RateLimitError:
                 raise
             except OceanError as error:
@@ -151,10 +217,25 @@ class IngestService:
                 known = await self._buffer.lookup(idempotency, opening.let_go_of_rows())
                 if known is None:
                     raise
-                return None, self._counted(known)
-            receipt = await self._buffer.append(intake, opening.idempotency(principal), owner)
+                return _Stored(None, self._counted(known), [])
+            frames: list[FrameResult] = []
+            if intake.carried:
+                key = opening.idempotency(principal)
+                if key is not None:
+                    repeated = await self._buffer.lookup(key, intake.rows_by_sensor())
+                    told = None
+                    if repeated is not None:
+                        told = repeated_results(repeated, intake.carried)
+                    if repeated is not None and told is not None:
+                        return _Stored(intake, self._counted(repeated), told)
+                frames = await self._take_carried(intake, principal, address)
+            kept = with_refused(intake, frames) if frames else intake
+            if intake.items:
+                receipt = await self._buffer.append(kept, opening.idempotency(principal), owner)
+            else:
+                receipt = Receipt(0, 0, opening.arrival_us, 0, rejects=kept.rejects)
         if receipt.duplicate:
-            return intake, self._counted(receipt)
+            return _Stored(intake, self._counted(receipt), frames)
         self._quota.learn(new_series)
         self._metrics.add("ocean_telemetry_ingested_total", intake.rows)
         if intake.rejects:
@@ -162,7 +243,27 @@ class IngestService:
             code = InvalidReadingError.code
             self._metrics.add("ocean_telemetry_refused_total", refused, code)
             self._note_refused(code, intake.refused or {"": refused})
-        return intake, receipt
+        return _Stored(intake, receipt, frames)
+
+    async def _take_carried(
+        self, intake: Intake, principal: Principal, address: str
+    ) -> list[FrameResult]:
+        """Take the frames of a request, before its other items.
+
+        A repeat of the request does no harm to frames, but might store the other items twice: so
+        these wait until the frames are settled. Raises what refuses the request as a whole.
+        """
+        results = await self._framed.carried(intake.carried, principal, address)
+        judged = judged_of(intake.carried, results)
+        error = later_error(judged)
+        if error is None and not intake.items and not any(result.is_good for result in results):
+            error = error_of(judged, intake.rejects)
+        if error is not None:
+            if intake.items or intake.rejects:
+                # The frames are counted; what came with them is not.
+                error.refused = intake.rows_by_sensor() or intake.refused
+            raise error
+        return results
 
     def _note_refused(self, code: str, sensors: Mapping[str, int]) -> None:
         # By name only those that have been stored: a stranger must not fill the ledger with names.

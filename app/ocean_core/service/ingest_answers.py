@@ -25,13 +25,18 @@ class SingleAnswer(msgspec.Struct, omit_defaults=True):
 
 
 class BatchAnswer(msgspec.Struct, omit_defaults=True):
-    """The answer to a batch: one id per accepted item, in order."""
+    """The answer to a batch: one id per accepted item, in order.
+
+    ``duplicates`` counts Nanogridata frames that were stored before; their id is 0. ``duplicate``:
+    the other items were, by the request's Idempotency-Key.
+    """
 
     count: int
     ids: list[int]
     buffered: bool
     timestamp: str
     duplicate: bool = False
+    duplicates: int = 0
     rejected_count: int = 0
     rejected: tuple[FieldProblem, ...] = ()
 

@@ -75,7 +75,7 @@ class Opening:
     def __init__(self, form: Form, sent: Sent, context: DecodeContext) -> None:
         """Raise IdempotencyKeyError if the request's key is not valid."""
         if sent.idempotency_key is not None:
-            _check_key(sent.idempotency_key)
+            check_key(sent.idempotency_key)
         self._form = form
         self._sent = sent
         self._context = context
@@ -181,7 +181,8 @@ class Opening:
         self._digest = digest.digest()
 
 
-def _check_key(key: str) -> None:
+def check_key(key: str) -> None:
+    """Raise IdempotencyKeyError if this cannot be one."""
     if (
         key
         and len(key) <= limits.IDEMPOTENCY_KEY_BYTES_MAX

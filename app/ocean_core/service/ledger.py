@@ -92,14 +92,17 @@ class Journal(Protocol):
 
 
 class RefusalBook:
-    """Refusals that are not written yet. Bounded: beyond that the sensor is not told apart."""
+    """Refusals, and other losses, that are not written yet. Bounded: beyond that the sensor is not told apart."""
 
     def __init__(self) -> None:
         self._counts: Counts = {}
 
     def refused(self, code: str, sensors: Mapping[str, int]) -> None:
         """Count how many readings or items of which known sensors were refused, and why."""
-        loss_class = loss_ledger.refused_class(code)
+        self.lost(loss_ledger.refused_class(code), sensors)
+
+    def lost(self, loss_class: str, sensors: Mapping[str, int]) -> None:
+        """Count how much of which sensors went one way."""
         for sensor_id, count in sensors.items():
             self._add(sensor_id, loss_class, count)
 

@@ -47,6 +47,10 @@ class SeriesQuota:
             known[name] = known.get(name, 0) + count
         return known
 
+    def counted_as(self, sensor_id: str) -> str:
+        """Return today's name of a sensor that is known, else an empty text."""
+        return next(iter(self.by_known_sensor({sensor_id: 1})))
+
     def check(self, names: Iterable[SeriesName]) -> list[SeriesName]:
         """Return those of ``names`` that are new, or raise SeriesQuotaError. Changes nothing."""
         known, shown = self._known, self._shown

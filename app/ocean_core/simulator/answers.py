@@ -104,6 +104,20 @@ def reason_of(answer: Answer) -> str:
     return f"{answer.status} {shown}"[:REASON_LETTERS_MAX].strip()
 
 
+def refused_frames(body: bytes) -> dict[int, str] | None:
+    """Return which frames of a request were refused while others were stored, and why.
+
+    None if the answer does not list all of them.
+    """
+    try:
+        answer = json.loads(body)
+        listed = [entry for entry in answer["rejected"] if entry.get("item") is not None]
+        refused = {int(entry["item"]): str(entry["found"])[:REASON_LETTERS_MAX] for entry in listed}
+        return refused if len(refused) == answer["rejected_count"] else None
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def _header(head: bytes, name: bytes) -> bytes:
     """Return what a header of a lower-case head says, empty if it is not there."""
     at = head.find(b"\r\n" + name + b":")

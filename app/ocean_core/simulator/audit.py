@@ -54,6 +54,15 @@ class Audit:
         return not self.series_differing and not self.series_unsure
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What became of readings that nobody answers. ``doubled``: more arrived than were sent."""
+
+    sent: int
+    arrived: int
+    doubled: int
+
+
 def read_shares(api: ApiClient, prefix: str) -> dict[Name, Share]:
     """Return what the server holds of each series whose sensor's name begins with ``prefix``.
 
@@ -96,6 +105,21 @@ def compare(
         if len(audit.differences) < DIFFERENCES_LISTED_MAX:
             audit.differences.append(Difference(*name, expected.count, came.count, why))
     return audit
+
+
+def arrived(
+    names: Sequence[Name], tally: Tally, before: Mapping[Name, Share], after: Mapping[Name, Share]
+) -> Arrival:
+    """Return how much came to be there of what was sent."""
+    nothing = Share()
+    sent = came = doubled = 0
+    for place, name in enumerate(names):
+        count = after.get(name, nothing).count - before.get(name, nothing).count
+        expected = tally.share(place).count
+        sent += expected
+        came += count
+        doubled += max(0, count - expected)
+    return Arrival(sent, came, doubled)
 
 
 def _explained(came: Share, expected: Share, unresolved: list[Share]) -> tuple[int, str]:

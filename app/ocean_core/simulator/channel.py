@@ -2,7 +2,7 @@
 
 What comes of a request: see ``answers``. Busy: wait as asked, at least the pause, and send it again.
 A lost connection: a pause, connect, send it again; without a key it is left open instead, because
-sent again it might be stored twice.
+sent again it might be stored twice. Frames need no key: the box knows those that it has.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Desk(Protocol):
 
     figures: Figures
     keys: bool
+    repeatable: bool
     given_up: bool
     last_answer_s: float
 
@@ -238,13 +239,13 @@ class Channel(asyncio.Protocol):
             self.proceed()
 
     def _unclear(self) -> None:
-        """Nobody knows what became of the request: send it again only if it has a key."""
+        """Nobody knows what became of the request: send it again only if that does no harm."""
         self.failures += 1
         self._desk.figures.lost_answers += 1
         parcel = self.parcel
         if parcel is not None:
             parcel.was_lost = True
-            if not self._desk.keys:
+            if not self._desk.repeatable:
                 self.parcel = None
                 self._desk.leave_open(parcel)
 

@@ -119,6 +119,11 @@ class Fleet:
         ]  # fmt: skip
 
     @property
+    def shift_us(self) -> Int64Column:
+        """How far the clock of each series is ahead of one that is right; 0 for most."""
+        return self._shift_us
+
+    @property
     def repeats(self) -> float:
         """The share of requests that are sent once more after they were answered."""
         return self._shares.repeats

@@ -51,7 +51,7 @@ class Parcel:
     """One request. It stays the same, with the same key, however often it is sent."""
 
     __slots__ = (
-        "attempts", "body", "due_us", "is_repeat", "lot", "number", "refusals", "start", "stop",
+        "attempts", "body", "bounds", "due_us", "is_repeat", "lot", "number", "refusals", "start", "stop",
         "was_lost",
     )  # fmt: skip
 
@@ -65,6 +65,8 @@ class Parcel:
         self.number = number
         self.body = body
         self.due_us = due_us
+        # For frames: where the readings of each begin, and the end of the last.
+        self.bounds: list[int] = []
         self.attempts = 0
         self.refusals = 0
         self.was_lost = False

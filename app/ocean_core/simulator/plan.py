@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -18,7 +19,12 @@ FOR_S: Final = 10.0
 CONNECTIONS: Final = 8
 CONNECTIONS_SINGLE: Final = 64
 
+FRAME_CONNECTIONS: Final = 1_000
+# Without an answer nothing tells how many datagrams a box takes.
+DATAGRAMS_PER_S: Final = 5_000
+
 _SECOND_US: Final = 1_000_000
+_FRAMES_PER_S_MAX: Final = 500_000
 # At the greatest rate readings are of the past: as many as this box may take must fit before now.
 _PAST_S: Final = 10 * 86_400
 _READINGS_PER_S_MAX: Final = 5_000_000
@@ -53,12 +59,30 @@ class Faults(StrEnum):
     MANY = "many"
 
 
+class Transport(StrEnum):
+    """How frames travel."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOrder:
+    """What was asked for of frames; ``secrets`` by model."""
+
+    transport: Transport = Transport.TCP
+    level: int = 1
+    secrets: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What was asked for.
 
     ``rate`` in readings/s, None: the greatest. Without ``seconds`` and ``count`` (of readings) it
-    goes on until it is told to end. ``keys``: each request carries an Idempotency-Key.
+    goes on until it is told to end. ``keys``: each request carries an Idempotency-Key. ``frames``:
+    devices send frames instead of readings.
     """
 
     sensors: int = 100
@@ -75,6 +99,22 @@ class Order:
     connections: int | None = None
     keys: bool = True
     give_up_s: float = GIVE_UP_S
+    frames: FrameOrder | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the box says what became of what is sent."""
+        return self.frames is None or self.frames.transport is not Transport.UDP
+
+    @property
+    def media(self) -> Media:
+        """What the Content-Type of a request says."""
+        return self.form.media if self.frames is None else Media.FRAMES
+
+    @property
+    def path(self) -> str:
+        """Where requests are sent to."""
+        return (self.form if self.frames is None else Form.ROWS).path
 
     @property
     def readings_per_moment(self) -> int:
@@ -86,6 +126,10 @@ class Order:
         """How many connections there are."""
         if self.connections is not None:
             return self.connections
+        if self.frames is not None and self.frames.transport is not Transport.HTTP:
+            # Each device has its own, while the box has room for them.
+            is_tcp = self.frames.transport is Transport.TCP
+            return min(self.sensors, FRAME_CONNECTIONS) if is_tcp else 1
         return CONNECTIONS_SINGLE if self.form is Form.SINGLE else CONNECTIONS
 
     def rows_per_request(self) -> int:
@@ -123,6 +167,12 @@ def timing_of(order: Order, now_us: int) -> Timing:
         return Timing(now_us, int(rows * _SECOND_US / order.rate), paced=True)
     readings = order.count or int((order.seconds or 3600.0) * _READINGS_PER_S_MAX)
     moments = readings // rows + 1
+    if order.frames is not None:
+        # Frames tell whole seconds, and no two of a device may be the same.
+        readings = order.count or int((order.seconds or 3600.0) * _FRAMES_PER_S_MAX)
+        span_us = max(_PAST_S, readings // rows + 1) * _SECOND_US
+        start_us = max(limits.TIMESTAMP_PLAUSIBLE_US_MIN, now_us - span_us)
+        return Timing(start_us, _SECOND_US, paced=False)
     interval_us = max(1, min(_INTERVAL_US_MAX, _PAST_S * _SECOND_US // moments))
     span_us = max(_PAST_S * _SECOND_US, interval_us * moments)
     start_us = max(limits.TIMESTAMP_PLAUSIBLE_US_MIN, now_us - span_us)

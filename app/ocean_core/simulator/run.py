@@ -16,14 +16,17 @@ import uvloop
 from ocean_core.client.http import ApiClient, ServerSource
 from ocean_core.model.errors import ForbiddenError
 from ocean_core.obs.clock import Clock
-from ocean_core.simulator.audit import Audit, Name, compare, read_shares
+from ocean_core.simulator.audit import Arrival, Audit, Name, arrived, compare, read_shares
+from ocean_core.simulator.datagrams import DatagramSender
+from ocean_core.simulator.device_network import DeviceNetwork, Locate
+from ocean_core.simulator.device_sender import DeviceSender
 from ocean_core.simulator.figures import Figures
-from ocean_core.simulator.fleet import Fleet
+from ocean_core.simulator.mischief import Mischief
 from ocean_core.simulator.network import Network
-from ocean_core.simulator.parcels import Parcels
-from ocean_core.simulator.plan import Order, sensor_names, timing_of
+from ocean_core.simulator.plan import Order, Transport
+from ocean_core.simulator.prepare import prepare
 from ocean_core.simulator.sender import Run, Sender
-from ocean_core.simulator.tally import Share, Tally
+from ocean_core.simulator.tally import Share
 
 TICK_S: Final = 1.0
 MEET_WITHIN_S: Final = 30.0
@@ -31,6 +34,8 @@ AUDIT_WITHIN_S: Final = 900.0
 
 Progress = Callable[[str, bool], object]
 """Gets a line, and whether it is the last."""
+
+AnySender = Sender | DeviceSender | DatagramSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +59,19 @@ class Simulation:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         pause: Callable[[float], object] = time.sleep,
+        locate: Locate | None = None,
     ) -> None:
+        """``locate`` says where frames go over TCP and UDP."""
         self._order = order
         self._source = source
         self._clock = clock
         self._pause = pause
+        self._locate = locate
         self.run_id = random_bytes(4).hex()
         self.prefix = order.prefix if order.prefix is not None else f"sim-{self.run_id}-"
-        sensors = sensor_names(self.prefix, order.sensors)
-        now_us = clock.now_us()
-        timing = timing_of(order, now_us)
-        fleet = Fleet(
-            sensors, order.metrics, seed=order.seed, faults=order.faults, timing=timing,
-            now_us=now_us,
-        )  # fmt: skip
-        self.names: list[Name] = list(zip(fleet.sensor_ids, fleet.metrics, strict=True))
-        self._run = Run(
-            order, timing, self.run_id, Parcels(order, fleet, timing), Tally(len(self.names)),
-            Figures(),
-        )  # fmt: skip
+        self.names, self._run = prepare(
+            order, self.prefix, self.run_id, clock=clock, random_bytes=random_bytes
+        )
         self._before: dict[Name, Share] = {}
 
     def meet(self, *, verify: bool) -> None:
@@ -97,6 +96,12 @@ class Simulation:
         with self._asking(AUDIT_WITHIN_S) as api:
             return compare(self.names, self._run.tally, self._before, read_shares(api, self.prefix))
 
+    def arrival(self) -> Arrival:
+        """Compare what was sent without being answered with what the server holds."""
+        with self._asking(AUDIT_WITHIN_S) as api:
+            after = read_shares(api, self.prefix)
+            return arrived(self.names, self._run.tally, self._before, after)
+
     @contextlib.contextmanager
     def _asking(self, within_s: float) -> Iterator[ApiClient]:
         api = ApiClient(self._source, timeout_s=within_s, clock=self._clock, pause=self._pause)
@@ -109,8 +114,7 @@ class Simulation:
         order, figures = self._order, self._run.figures
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
-        network = Network(loop, self._source, self._source.target(), self._clock)
-        sender = Sender(self._run, network, self._clock, Random(order.seed))  # noqa: S311
+        network, sender = self._rim_and_sender(loop)
         sender.on_done = done.set
         with _ending_by_signal(loop, sender) as interrupted:
             sender.begin()
@@ -134,9 +138,24 @@ class Simulation:
             figures, self._run.tally.unresolved_readings, bool(interrupted), sender.given_up
         )
 
+    def _rim_and_sender(
+        self, loop: asyncio.AbstractEventLoop
+    ) -> tuple[Network | DeviceNetwork, AnySender]:
+        run, clock, random = self._run, self._clock, Random(self._order.seed)  # noqa: S311
+        if isinstance(run, Run):
+            network = Network(loop, self._source, self._source.target(), clock)
+            return network, Sender(run, network, clock, random)
+        assert self._locate is not None
+        assert run.order.frames is not None
+        devices = DeviceNetwork(loop, self._locate, clock)
+        if run.order.frames.transport is Transport.UDP:
+            mischief = Mischief(run.order.faults, random)
+            return devices, DatagramSender(run, devices, clock, mischief)
+        return devices, DeviceSender(run, devices, clock, random)
+
 
 @contextlib.contextmanager
-def _ending_by_signal(loop: asyncio.AbstractEventLoop, sender: Sender) -> Iterator[list[int]]:
+def _ending_by_signal(loop: asyncio.AbstractEventLoop, sender: AnySender) -> Iterator[list[int]]:
     """End at the first Ctrl-C or SIGTERM, and give up at the second; gives those that came."""
     came: list[int] = []
 

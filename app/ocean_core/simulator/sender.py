@@ -16,10 +16,10 @@ from typing import Final, Protocol
 from ocean_core.client.connection import Target, split_url
 from ocean_core.obs.clock import Clock
 from ocean_core.protocol.media import Encoding
-from ocean_core.simulator.answers import Answer
+from ocean_core.simulator.answers import Answer, refused_frames
 from ocean_core.simulator.channel import Channel
 from ocean_core.simulator.figures import Figures
-from ocean_core.simulator.parcels import Parcel, Parcels
+from ocean_core.simulator.parcels import Parcel
 from ocean_core.simulator.plan import Order, Timing
 from ocean_core.simulator.tally import Tally
 
@@ -30,6 +30,19 @@ TICK_S: Final = 0.001
 HOPELESS_REQUESTS: Final = 100
 
 _DUPLICATE: Final = b'"duplicate":true'
+_PARTLY: Final = b'"rejected_count":'
+
+
+class Requests(Protocol):
+    """What makes the requests: ``parcels.Parcels``, or ``prepare.FrameParcels``."""
+
+    def next(self) -> Parcel | None:
+        """Return the next request; None when all were made."""
+        ...
+
+    def is_repeated(self, parcel: Parcel) -> bool:
+        """Return whether its sender sends it once more after it was answered."""
+        ...
 
 
 class Rim(Protocol):
@@ -51,7 +64,7 @@ class Run:
     order: Order
     timing: Timing
     run_id: str
-    parcels: Parcels
+    parcels: Requests
     tally: Tally
     figures: Figures
 
@@ -74,6 +87,7 @@ class Sender:
         self._began_s = 0.0
         self._ended_s = 0.0
         self.keys = run.order.keys
+        self.repeatable = self.keys or run.order.frames is not None
         self.is_ending = False
         self.given_up = False
         self.last_answer_s = 0.0
@@ -138,9 +152,9 @@ class Sender:
         order = self._run.order
         parts = split_url(target.url)
         lines = [
-            f"POST {order.form.path} HTTP/1.1",
+            f"POST {order.path} HTTP/1.1",
             f"Host: {parts.netloc.rpartition('@')[2]}",
-            f"Content-Type: {order.form.media}",
+            f"Content-Type: {order.media}",
         ]
         if order.encoding is not Encoding.IDENTITY:
             lines.append(f"Content-Encoding: {order.encoding}")
@@ -186,9 +200,12 @@ class Sender:
             self._tell_if_done()
             return False
         figures.acknowledged_requests += 1
-        figures.acknowledged_readings += parcel.rows
         figures.last_answer_s = self.last_answer_s
-        self._tally.acknowledge(parcel)
+        if parcel.bounds and _PARTLY in answer.body:
+            self._acknowledge_part(parcel, answer)
+        else:
+            figures.acknowledged_readings += parcel.rows
+            self._tally.acknowledge(parcel)
         if self._parcels.is_repeated(parcel) and not self.is_ending:
             parcel.is_repeat = True
             return True
@@ -208,6 +225,20 @@ class Sender:
         if self.is_hopeless:
             self.end()
         self._tell_if_done()
+
+    def _acknowledge_part(self, parcel: Parcel, answer: Answer) -> None:
+        """Count a request of which some frames were refused."""
+        refused = refused_frames(answer.body)
+        if refused is None:
+            self._tally.leave_open(parcel)
+            return
+        bounds, left_out = parcel.bounds, bytearray(parcel.rows)
+        for number, reason in refused.items():
+            rows = bounds[number + 1] - bounds[number]
+            left_out[bounds[number] : bounds[number + 1]] = b"\1" * rows
+            self.figures.refuse(rows, reason)
+        self.figures.acknowledged_readings += parcel.rows - sum(left_out)
+        self._tally.acknowledge(parcel, left_out)
 
     def leave_open(self, parcel: Parcel) -> None:
         """Keep a request apart of which nobody knows what became of it."""

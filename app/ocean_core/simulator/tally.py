@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ocean_core.simulator.parcels import Lot, Parcel
+from ocean_core.simulator.parcels import Lot
 
 UNRESOLVED_REQUESTS_MAX: Final = 100_000
 
@@ -19,6 +19,30 @@ class Share:
 
     count: int = 0
     digest: int = 0
+
+
+class Portion(Protocol):
+    """What meets its fate as a whole, a request or a frame: readings ``start`` to ``stop`` of a lot."""
+
+    @property
+    def lot(self) -> Lot:
+        """The readings that were made together."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """Its first reading."""
+        ...
+
+    @property
+    def stop(self) -> int:
+        """The end of its readings."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many readings it has."""
+        ...
 
 
 class Tally:
@@ -35,17 +59,18 @@ class Tally:
         """Take notice of readings that are about to be sent."""
         self._open.add(lot)
 
-    def acknowledge(self, parcel: Parcel) -> None:
-        """Count a request that was answered positively."""
+    def acknowledge(self, parcel: Portion, left_out: bytes | bytearray = b"") -> None:
+        """Count a request that was answered positively, but for readings whose byte is 1."""
         lot, rows = parcel.lot, parcel.rows
-        lot.acknowledged[parcel.start : parcel.stop] = b"\1" * rows
+        good = bytes(1 - byte for byte in left_out) if left_out else b"\1" * rows
+        lot.acknowledged[parcel.start : parcel.stop] = good
         self._resolve(lot, rows)
 
-    def drop(self, parcel: Parcel) -> None:
+    def drop(self, parcel: Portion) -> None:
         """Leave out a request that was refused: it is certainly not stored."""
         self._resolve(parcel.lot, parcel.rows)
 
-    def leave_open(self, parcel: Parcel) -> None:
+    def leave_open(self, parcel: Portion) -> None:
         """Keep apart a request that was sent and never answered: nobody knows."""
         self.unresolved_readings += parcel.rows
         if len(self._unresolved) < UNRESOLVED_REQUESTS_MAX:
@@ -75,11 +100,12 @@ class Tally:
     def _count(self, lot: Lot) -> None:
         good = np.frombuffer(lot.acknowledged, dtype=np.bool_)
         places = lot.columns.index[good]
-        self.counts += np.bincount(places, minlength=len(self.counts))
+        # Not an array of all series: lots of frames are small and many.
+        np.add.at(self.counts, places, 1)
         np.add.at(self.digests, places, lot.digests[good])
 
 
-def shares_of(parcel: Parcel) -> dict[int, Share]:
+def shares_of(parcel: Portion) -> dict[int, Share]:
     """Return what each series has in a request."""
     rows = slice(parcel.start, parcel.stop)
     index, digests = parcel.lot.columns.index[rows], parcel.lot.digests[rows]

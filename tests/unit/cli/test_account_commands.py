@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ocean_core.cli import asking, keys, records, sensors, users
+from ocean_core.cli import asking, keys, quarantine, records, sensors, users
 from ocean_core.cli.engine import opened
 from ocean_core.cli.keys import curl_line
 from ocean_core.cli.main import main
@@ -24,7 +24,7 @@ from ocean_core.model.errors import (
 from ocean_core.runtime.lock import RunInfo
 from support.paths import PACKAGE
 
-KINDS = "billing|groups|keys|metadata|profiles|sensors|sessions|users"
+KINDS = "billing|groups|keys|metadata|profiles|quarantine|sensors|sessions|users"
 ENDED = ("expired", "revoked")
 USER = "b0cc5d44-8039-43fa-b9d4-090d50e5f756"
 KEY = {
@@ -82,7 +82,7 @@ class Box:
             self.may_make = may_make
             yield self.engine
 
-        for module in (keys, sensors, users, records):
+        for module in (keys, quarantine, sensors, users, records):
             self._monkeypatch.setattr(module, "opened", fake)
         with pytest.raises(SystemExit) as ended:
             main([*arguments, "--data-dir", str(self._data_dir)])
@@ -98,6 +98,67 @@ class Box:
 def box(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Box:
     monkeypatch.delenv("OCEAN_KEY", raising=False)
     return Box(monkeypatch, capsys, tmp_path)
+
+
+# --- quarantine ---
+
+FRAME = {
+    "id": 1017, "first_seen_at": "2026-01-17T00:00:00Z", "last_seen_at": "2026-01-17T00:00:00.5Z",
+    "seen": 3, "transport": "tcp", "address": "10.0.0.9:40122", "sender": "local",
+    "outcome": "E_KEY", "detail": "no secret for model 0x10\x1b[2J", "offset": 17, "model": "0x10",
+    "sensor_id": "", "given": "", "early": False, "state": "held", "size": 20,
+}  # fmt: skip
+RETRIED = {
+    "id": 1017, "outcome": "E_MAC", "detail": "wrong", "released": False, "sensor_id": "",
+    "rows": 0,
+}  # fmt: skip
+
+
+def test_refused_frames_are_listed(box: Box) -> None:
+    out = box.run("quarantine", "list", "--outcome", "E_KEY", quarantined_frames=[FRAME])
+    assert box.engine.asked == [("quarantined_frames", (), {"outcome": "E_KEY", "limit": 100})]
+    assert re.search(
+        r"^1017 +2026-01-17T00:00:00Z +E_KEY +0x10 +- +tcp 10.0.0.9:40122 +3", out, re.MULTILINE
+    )
+    assert "\x1b" not in out
+    assert "No frame is in quarantine." in box.run("quarantine", "list", quarantined_frames=[])
+
+
+def test_a_refused_frame_is_explained(box: Box) -> None:
+    header = {"magic": "c153", "model": "0x10", "payload_type_name": None, "timestamp": 1780000000}
+    whole = {
+        **FRAME, "frame": "c15301" + "00" * 17, "header": header, "meaning": "No secret.",
+        "next_step": "Add it.",
+    }  # fmt: skip
+    out = box.run("quarantine", "show", "1017", quarantined_frame=whole)
+    assert "why   No secret.\nnext  Add it.\n" in out
+    assert "  0000  c1 53 01" in out
+    assert "\n  0010  00 00 00 00\n           ^^\n" in out
+    assert "timestamp  1780000000" in out
+    short = {**whole, "header": None, "frame": "", "offset": None}
+    assert "header: none" in box.run("quarantine", "show", "1017", quarantined_frame=short)
+    assert box.json("quarantine", "show", "1017", quarantined_frame=whole) == whole
+
+
+def test_frames_are_tried_again(box: Box) -> None:
+    answer = {"stored": 2, "duplicate": 1, "kept": 1, "frames": [RETRIED]}
+    out = box.run("quarantine", "retry", "1017", "5", retry_frames=answer)
+    assert box.engine.asked == [
+        ("retry_frames", ((1017, 5),), {"outcome": None, "any_time": False})
+    ]
+    assert out.splitlines() == [
+        "1017: E_MAC: wrong", "2 frames stored, 1 stored before, 1 refused again"
+    ]  # fmt: skip
+    assert "no frame 5 is in quarantine" in box.error
+    box.run("quarantine", "retry", "--all", "--any-time", retry_frames=answer)
+    assert box.engine.asked == [("retry_frames", (None,), {"outcome": None, "any_time": True})]
+    for wrong in ((), ("1", "--all"), ("--all", "--outcome", "E_KEY")):
+        box.run("quarantine", "retry", *wrong, code=2)
+
+
+def test_refused_frames_are_deleted(box: Box) -> None:
+    assert box.run("quarantine", "forget", "3", "4", "3", forget_frame=None) == "2 frames deleted\n"
+    assert box.engine.names() == ["forget_frame"] * 2
 
 
 # --- keys ---

@@ -2,8 +2,13 @@
 
 import pytest
 
-from ocean_core.config.checks import check_listeners, is_loopback
-from ocean_core.config.settings import NetworkSettings, ServerSettings, Settings
+from ocean_core.config.checks import check_frame_listeners, check_listeners, is_loopback
+from ocean_core.config.settings import (
+    NanogridataSettings,
+    NetworkSettings,
+    ServerSettings,
+    Settings,
+)
 from ocean_core.model.errors import ListenAddressError
 
 
@@ -94,3 +99,60 @@ def test_two_listeners_do_not_take_each_others_port(
     else:
         with pytest.raises(ListenAddressError, match="both listen on port 8443"):
             check(server, network=network, plain=True, ports=(8443, 8443))
+
+
+def frames(**values: object) -> Settings:
+    return Settings(nanogridata=NanogridataSettings(**values))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_frames_on_loopback_need_nothing(host: str) -> None:
+    check_frame_listeners(frames(host=host), has_secrets=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
+def test_beyond_loopback_frames_must_be_signed(host: str) -> None:
+    for level, has_secrets, missing in (
+        (0, False, ("there is no secret", "min_level is 0")),
+        (1, False, ("there is no secret",)),
+        (0, True, ("min_level is 0",)),
+    ):
+        with pytest.raises(ListenAddressError, match=r"nanogridata\.host is") as caught:
+            check_frame_listeners(frames(host=host, min_level=level), has_secrets=has_secrets)
+        assert host in caught.value.detail
+        for part in missing:
+            assert part in caught.value.detail
+        for part in ("ocean keys nanogridata add --model 0x10 --out", "MIN_LEVEL=1 ocean serve"):
+            assert part in caught.value.hint
+    open_one = frames(host=host, min_level=1)
+    check_frame_listeners(open_one, has_secrets=True)
+    check_frame_listeners(frames(host=host), has_secrets=True, min_level=1)
+    with pytest.raises(ListenAddressError, match="the models file lets a model"):
+        check_frame_listeners(open_one, has_secrets=True, min_level=0)
+
+
+def test_listeners_that_are_switched_off_need_nothing() -> None:
+    check_frame_listeners(frames(host="nonsense", tcp=False, udp=False), has_secrets=False)
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("gateway.local", "Names are not looked up"),
+        ("10.0.0.5:5678", "Set nanogridata.tcp_port to 5678 and nanogridata.host to 10.0.0.5"),
+        ("224.0.0.1", "0.0.0.0 for all"),
+    ],
+)
+def test_nonsense_for_frames_is_refused(host: str, told: str) -> None:
+    with pytest.raises(ListenAddressError, match=r"nanogridata\.host is") as caught:
+        check_frame_listeners(frames(host=host, min_level=1), has_secrets=True)
+    assert told in caught.value.hint
+
+
+def test_frames_do_not_take_the_port_of_http() -> None:
+    for values in ({"tcp_port": 8030}, {"host": "0.0.0.0", "tcp_port": 8030, "min_level": 1}):
+        with pytest.raises(ListenAddressError, match="both listen on TCP port 8030"):
+            check_frame_listeners(frames(**values), has_secrets=True)
+        check_frame_listeners(frames(**values, tcp=False), has_secrets=True)
+    check_frame_listeners(frames(tcp_port=8443), has_secrets=True)
+    check_frame_listeners(frames(tcp_port=0, udp_port=8030), has_secrets=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ocean_core.config import load_settings
+from ocean_core.config.load import strange_variables
 from ocean_core.config.settings import all_settings
 from ocean_core.model.errors import ConfigError, UnknownSettingError
 
@@ -86,3 +87,16 @@ def test_every_setting_has_a_description_and_a_variable() -> None:
 
 def test_the_key_for_commands_is_no_setting() -> None:
     assert load_settings(environment={"OCEAN_KEY": "ocean_x"}).settings.access.trust_loopback
+
+
+def test_secrets_are_no_settings_and_not_strange() -> None:
+    secrets = {
+        "OCEAN_NANOGRIDATA_SECRET_10": "aa",
+        "OCEAN_NANOGRIDATA_SECRET_fF_FILE": "/x",
+        "NANOGRIDATA_ESP32_SECRET": "aa",
+    }
+    load_settings(environment=secrets)
+    assert strange_variables(secrets) == []
+    assert len(strange_variables({"OCEAN_NANOGRIDATA_SECRET_0X10": "aa"})) == 1
+    with pytest.raises(UnknownSettingError, match="OCEAN_NANOGRIDATA__SECRET_FILES"):
+        load_settings(environment={"OCEAN_NANOGRIDATA_SECRET_FILES": "0x10=/x"})

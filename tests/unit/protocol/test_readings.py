@@ -273,7 +273,7 @@ def test_an_empty_batch_is_refused(body: str) -> None:
 # --- limits -------------------------------------------------------------------------------------
 
 
-def context(**changed: int) -> DecodeContext:
+def context(**changed: Any) -> DecodeContext:
     return DecodeContext(arrival_us=NOW, clock_trusted=True, **changed)
 
 

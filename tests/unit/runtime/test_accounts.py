@@ -45,6 +45,7 @@ class Link:
 
 class HeadlessJournal(Journal):
     head_id = 7
+    newest_arrival_us = 0
 
 
 class Box:

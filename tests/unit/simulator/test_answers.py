@@ -11,6 +11,7 @@ from ocean_core.simulator.answers import (
     fate_of,
     read_answer,
     reason_of,
+    refused_frames,
 )
 
 GOOD = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nContent-Length: 8\r\n\r\n{"id":1}'
@@ -82,3 +83,15 @@ def test_a_reason_is_the_problems_sentence() -> None:
     assert reason_of(Answer(404, b"", b"<html>")) == "404 <html>"
     assert reason_of(Answer(400, b"", b"[1]")) == "400 [1]"
     assert reason_of(Answer(400, b"", b"\xff" * 1_000)).startswith("400 ")
+
+
+def test_frames_that_were_refused_among_others() -> None:
+    body = (
+        b'{"count":2,"ids":[1,2],"rejected_count":2,"rejected":['
+        b'{"field":"frame","found":"E_STALE at byte 8","expected":"...","item":1},'
+        b'{"field":"frame","found":"E_MAC","expected":"...","item":3}]}'
+    )
+    assert refused_frames(body) == {1: "E_STALE at byte 8", 3: "E_MAC"}
+    unlisted = body.replace(b'"rejected_count":2', b'"rejected_count":300')
+    assert refused_frames(unlisted) is None
+    assert refused_frames(b"nonsense") is None

@@ -97,7 +97,7 @@ async def test_file_is_private_and_set_up(tmp_path: Path) -> None:
     async with opened(settings) as store:
         pragmas = {
             "journal_mode": "wal", "synchronous": 2, "cache_size": 10_000, "temp_store": 2,
-            "auto_vacuum": 2, "foreign_keys": 1, "trusted_schema": 0, "user_version": 1,
+            "auto_vacuum": 2, "foreign_keys": 1, "trusted_schema": 0, "user_version": 2,
             "application_id": schema.APPLICATION_ID,
         }  # fmt: skip
         for name, value in pragmas.items():
@@ -314,16 +314,19 @@ async def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
 async def test_an_older_file_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(settings_for(tmp_path)) as store:
         await store.write(put("a"))
-    texts = {"migrations/0002.sql": "CREATE TABLE second (x INTEGER PRIMARY KEY) STRICT"}
+    texts = {
+        f"migrations/{schema.VERSION + 1:04}.sql": "CREATE TABLE second (x INTEGER PRIMARY KEY) STRICT"
+    }
     real = schema._text
-    monkeypatch.setattr(schema, "VERSION", 2)
+    version = schema.VERSION + 1
+    monkeypatch.setattr(schema, "VERSION", version)
     monkeypatch.setattr(schema, "_text", lambda name: texts.get(name) or real(name))
     for cached in (schema.tables, schema._expected_schema):
         cached.cache_clear()
     for place in (tmp_path, tmp_path / "new"):
         place.mkdir(exist_ok=True)
         async with opened(settings_for(place)) as store:
-            assert await store.write(lambda db: db.pragma("user_version")) == 2
+            assert await store.write(lambda db: db.pragma("user_version")) == version
             await store.write(lambda db: db.execute("INSERT INTO second VALUES (1)").fetchall())
         assert not beside(place, ".damaged*")
     monkeypatch.undo()

@@ -37,6 +37,7 @@ class Slot:
     rows: Readings | Events | None = None
     keys: list[KeyRow] = field(default_factory=list)
     usage: Grown = field(default_factory=dict)
+    frames: bytearray = field(default_factory=bytearray)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,16 @@ class Placement:
         if place is not None:
             add_growth(place[0].usage, owner.user_id, rows, rows if owner.charged else 0)
 
+    def note_frames(self, frames: bytes) -> None:
+        """Put the notes of frames beside the first block of their rows.
+
+        Without rows there is nothing that could be stored twice, and nothing to note.
+        """
+        assert self.readings is None or self.events is None, "frames of both kinds of rows"
+        place = self.readings or self.events
+        if place is not None:
+            place[0].frames += frames
+
 
 class GroupPlan:
     """Merges requests into blocks. A request's rows keep dense ids, even across blocks."""
@@ -97,7 +108,10 @@ class GroupPlan:
             readings = self._add_readings(intake.readings)
         if intake.events is not None and len(intake.events):
             events = self._add_events(intake.events)
-        return Placement(readings, events)
+        placement = Placement(readings, events)
+        if intake.frames:
+            placement.note_frames(intake.frames)
+        return placement
 
     def _add_readings(self, rows: Readings) -> tuple[Slot, int]:
         if len(self._readings) and len(self._readings) + len(rows) > BLOCK_MERGE_ROWS_MAX:
@@ -164,7 +178,7 @@ class GroupPlan:
         rows: list[BlockRow] = []
         for slot in self._slots:
             assert slot.rows is not None
-            keys = pack_keys(slot.keys, slot.usage)
+            keys = pack_keys(slot.keys, slot.usage, bytes(slot.frames))
             uuid = uuid_with_keys(self._random_bytes(12), keys)
             block = Block(slot.first_id, self._arrival_us, uuid, slot.rows)
             rows.append(row_of(block, pack_block(block), keys))

@@ -11,6 +11,7 @@ import apsw
 
 from ocean_core.buffer.embedded.consumers import Consumers
 from ocean_core.buffer.embedded.failures import translate
+from ocean_core.buffer.embedded.frames import read_frames
 from ocean_core.buffer.embedded.settings import JournalSettings, JournalTuning
 from ocean_core.buffer.embedded.store import JournalStore, find_receipt
 from ocean_core.buffer.embedded.writer import Callbacks, JournalWriter, Task, Waiting
@@ -59,7 +60,7 @@ def _ignore_commit(head_id: int) -> None:
 class EmbeddedJournal:
     """Durable buffer of readings in ``journal.db``. Use it on one event loop.
 
-    It is an IngestBuffer with UsageCounters, DuplicateCounters and ConsumerGroups.
+    It is an IngestBuffer with UsageCounters, DuplicateCounters, ConsumerGroups and FrameNotes.
     """
 
     def __init__(
@@ -222,6 +223,27 @@ class EmbeddedJournal:
         )
         return True
 
+    # --- frames ---
+
+    async def kept_frames(self, since_us: int, frames_max: int) -> list[bytes]:
+        """Return the notes of stored frames, newest first; see ``FrameNotes.kept_frames``."""
+        if self.state is not BufferState.READY:
+            raise self._open_writer.refusal()
+        settings = self._settings
+        return await asyncio.to_thread(
+            read_frames, settings.path, settings.vfs, self.head_id, since_us, frames_max
+        )
+
+    async def count_repeats(self, repeated: Mapping[str, int]) -> None:
+        """Count rows that came again, durably; see ``FrameNotes.count_repeats``."""
+        if not repeated:
+            return
+        counted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        writer = self._open_writer
+        answer = partial(writer.call_on_loop, _settle, counted, None)
+        writer.put_task(lambda _store: writer.count_repeat(repeated, answer))
+        await counted
+
     # --- consumer groups ---
 
     async def acknowledge(self, group: str, ids: Sequence[int]) -> Acknowledged:
@@ -254,7 +276,8 @@ class EmbeddedJournal:
 
         What a consumer group has not acknowledged stays, and all behind it, unless it is older
         than GROUP_HOLDS_S_MAX or the journal is larger than GROUP_HOLDS_DISK_SHARE_MAX of the disk:
-        then it goes and counts as evicted for the group. Returns the id up to which everything is
+        then it goes and counts as evicted for the group. So do notes of frames that are not older
+        than ``frames_kept_s``, unless the journal is that large. Returns the id up to which everything is
         deleted now. Raises BufferUnavailableError, DiskFullError or StoreIOError.
         """
         done, trimmed = False, 0
@@ -364,7 +387,7 @@ def _peek(settings: JournalSettings, key: IdempotencyKey, acked_id: int) -> Rece
 
 
 def _cost(intake: Intake) -> int:
-    cost = _REQUEST_BYTES
+    cost = _REQUEST_BYTES + len(intake.frames)
     if intake.readings is not None:
         cost += _ROW_BYTES * len(intake.readings) + _SERIES_BYTES * len(intake.readings.series)
     if intake.events is not None:

@@ -17,6 +17,7 @@ from ocean_core.buffer.embedded.files import identity_of
 from ocean_core.buffer.embedded.rows import (
     SELECT_MISSING,
     count_of,
+    frames_of,
     missing_ranges,
     subtract,
     whole_block,
@@ -24,6 +25,7 @@ from ocean_core.buffer.embedded.rows import (
 from ocean_core.buffer.port import BlockBatch, IdRange, Losses
 from ocean_core.model.block import Block
 from ocean_core.model.errors import BufferUnavailableError, OceanError, StoreCorruptError
+from ocean_core.model.limits import TIMESTAMP_PLAUSIBLE_US_MIN
 
 _SCRUB_ROWS: Final = 100_000
 _BUSY_MS: Final = 250
@@ -31,6 +33,12 @@ _BUSY_MS: Final = 250
 _BLOCKS_AFTER: Final = "SELECT id, count, data FROM telemetry_buffer WHERE id > ? ORDER BY id"
 _BLOCK_OVER: Final = "SELECT max(id) FROM telemetry_buffer WHERE id <= ?"
 _LAST: Final = "SELECT id, count FROM telemetry_buffer ORDER BY id DESC LIMIT 1"
+_NOTES_BEFORE: Final = (
+    "SELECT id, timestamp, uuid, CASE WHEN timestamp >= ? THEN keys END FROM telemetry_buffer "
+    "WHERE id < ? ORDER BY id DESC LIMIT ?"
+)
+_NOTES_STEP: Final = 500
+_CLOCK_SLACK_US: Final = 86_400_000_000
 _FIRST: Final = "SELECT id FROM telemetry_buffer ORDER BY id LIMIT 1"
 
 T = TypeVar("T")
@@ -42,6 +50,14 @@ class ScrubStep:
 
     up_to_id: int
     damaged: list[IdRange]
+
+
+@dataclass(frozen=True, slots=True)
+class NotesStep:
+    """Notes of frames, those of each block together; ``before_id`` None: there are no more."""
+
+    frames: list[bytes]
+    before_id: int | None
 
 
 class JournalReader:
@@ -89,6 +105,13 @@ class JournalReader:
     def losses(self) -> Losses:
         """Return which ids the journal knows not to hold. Raises as ``read_after`` does."""
         return self._guarded(_losses)
+
+    def frames_before(self, before_id: int, since_us: int) -> NotesStep:
+        """Return some notes of frames beside blocks before an id, newest first.
+
+        Of blocks that arrived at or after ``since_us``. Raises as ``read_after`` does.
+        """
+        return self._guarded(lambda db: _frames_before(db, before_id, since_us))
 
     def verify_blocks(self, after_id: int = 0) -> Iterator[ScrubStep]:
         """Check every block's CRC in small steps; whoever asks decides on the pace.
@@ -209,6 +232,20 @@ def _scan_on(
             return following
         wanted = following
     return None
+
+
+def _frames_before(db: apsw.Connection, before_id: int, since_us: int) -> NotesStep:
+    # ``keys`` is the last column, but that it is NULL stands in front, where the row begins.
+    found = db.execute(_NOTES_BEFORE, (since_us, before_id, _NOTES_STEP)).fetchall()
+    rows: list[tuple[Any, ...]] = found
+    frames = [frames_of(uuid, keys) for _, _, uuid, keys in rows if keys]
+    # Ids follow the order of arrival, times do not quite: the clock may have been set meanwhile.
+    ends = len(rows) < _NOTES_STEP or any(
+        TIMESTAMP_PLAUSIBLE_US_MIN <= arrival < since_us - _CLOCK_SLACK_US
+        for _, arrival, _, _ in rows
+        if isinstance(arrival, int)
+    )
+    return NotesStep([item for item in frames if item], None if ends else rows[-1][0])
 
 
 def _losses(db: apsw.Connection) -> Losses:

@@ -3,7 +3,8 @@
 An idempotency key stands twice: in table ``idempotency``, where it is looked up, and in the row
 of the block that holds its readings. When a block is brought back from a damaged file its keys
 come with it: otherwise a client's retry would store the same readings again. Whose readings they
-are stands there for the same reason: so that they are counted.
+are stands there for the same reason: so that they are counted. The notes of the frames that they
+came from stand there only.
 """
 
 from __future__ import annotations
@@ -103,10 +104,15 @@ def add_growth(grown: Grown, user_id: str, stored: int, charged: int) -> None:
 
 
 class BlockNotes(msgspec.Struct, omit_defaults=True):
-    """What column ``keys`` holds when a block has owners; without any it is the list of keys."""
+    """What column ``keys`` holds when a block has owners or frames, else it is the list of keys.
+
+    ``frames`` are the notes of Nanogridata frames, FRAME_NOTE_BYTES each. An executable that does
+    not know a field passes over it.
+    """
 
     keys: list[KeyRow] = msgspec.field(default_factory=list)
     usage: Grown = msgspec.field(default_factory=dict)
+    frames: bytes = b""
 
 
 _decoder: msgspec.msgpack.Decoder[list[KeyRow] | BlockNotes] = msgspec.msgpack.Decoder(
@@ -200,10 +206,10 @@ def count_of(value: object) -> int:
     return value if isinstance(value, int) and 1 <= value <= BLOCK_ROWS_MAX else 1
 
 
-def pack_keys(rows: list[KeyRow], usage: Grown) -> bytes | None:
+def pack_keys(rows: list[KeyRow], usage: Grown, frames: bytes = b"") -> bytes | None:
     """Return the value of column ``keys``; None if there is nothing to note."""
-    if usage:
-        return msgspec.msgpack.encode(BlockNotes(rows, usage))
+    if usage or frames:
+        return msgspec.msgpack.encode(BlockNotes(rows, usage, frames))
     return msgspec.msgpack.encode(rows) if rows else None
 
 
@@ -221,7 +227,7 @@ def keys_fit(uuid: bytes, keys: bytes | None) -> bool:
 
 
 def unpack_keys(uuid: bytes, keys: bytes | None) -> BlockNotes:
-    """Return keys and owners of a block; none if they are damaged."""
+    """Return what is noted beside a block: keys, owners, frames; nothing if it is damaged."""
     if not keys or not keys_fit(uuid, keys):
         return BlockNotes()
     try:
@@ -229,6 +235,13 @@ def unpack_keys(uuid: bytes, keys: bytes | None) -> BlockNotes:
     except msgspec.DecodeError:
         return BlockNotes()
     return found if isinstance(found, BlockNotes) else BlockNotes(found)
+
+
+def frames_of(uuid: object, keys: object) -> bytes:
+    """Return the notes of frames beside a block, from columns of any condition."""
+    if not isinstance(uuid, bytes) or not isinstance(keys, bytes):
+        return b""
+    return unpack_keys(uuid, keys).frames
 
 
 def whole_block(data: object) -> Block | None:

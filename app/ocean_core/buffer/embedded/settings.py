@@ -34,6 +34,7 @@ class JournalTuning:
 class JournalSettings:
     """Everything the writer needs. ``mark_path`` is the mover's mark, see ``buffer.mark``.
 
+    ``frames_kept_s``: how long trimming leaves blocks with notes of frames, 0: not at all.
     ``disk_bytes`` tells the size of the disk; None asks the system.
     """
 
@@ -47,6 +48,7 @@ class JournalSettings:
     commit_delay_ms: int = 0
     idempotency_kept_s: int = limits.IDEMPOTENCY_KEPT_S
     idempotency_keys_max: int = limits.IDEMPOTENCY_KEYS_MAX
+    frames_kept_s: int = 0
     mark_path: Path | None = None
     vfs: str | None = None
     exclusive: bool = False

@@ -60,8 +60,8 @@ _DROP_OLDEST: Final = (
     "WHERE created_us < ? ORDER BY created_us LIMIT ?)"
 )
 _OLDEST_BLOCKS: Final = (
-    "SELECT id, count, timestamp, length(data) FROM telemetry_buffer WHERE id <= ? "
-    "ORDER BY id LIMIT ?"
+    "SELECT id, count, timestamp, length(data) + ifnull(length(keys), 0) FROM telemetry_buffer "
+    "WHERE id <= ? ORDER BY id LIMIT ?"
 )
 _OVERLAP: Final = (
     "SELECT id FROM (SELECT id, lag(id + count) OVER (ORDER BY id) AS free_from "
@@ -363,17 +363,18 @@ class JournalStore:
     def trim(self, up_to_id: int) -> bool:
         """Delete some whole blocks up to an id; False while there are more. Raises apsw.Error.
 
-        Stops at a block that a consumer group may still hold back.
+        Stops at a block that is still held back.
         """
         db = self.db
         db.execute("BEGIN IMMEDIATE")
         rows: list[tuple[Any, ...]] = db.execute(_OLDEST_BLOCKS, (up_to_id, _TRIM_STEP)).fetchall()
         blocks = [
-            Candidate(first + count_of(count) - 1, arrival, size)
+            Candidate(first, first + count_of(count) - 1, arrival, size)
             for first, count, arrival, size in rows
         ]
         blocks = [block for block in blocks if block.last_id <= up_to_id]
-        free = deletable(blocks, self._held_from(), self._settings, db)
+        found = deletable(blocks, self._held_from(), self._settings, db)
+        free = found.blocks
         lost: dict[str, int] = {}
         changes: Changes = {}
         if free:
@@ -388,6 +389,9 @@ class JournalStore:
         self.groups.publish(changes)
         for name, count in lost.items():
             self._settings.log.warning("buffer.group_evicted", group=name, readings=count)
+        if found.notes_evicted:
+            self._settings.metrics.add("ocean_buffer_frames_evicted_total", found.notes_evicted)
+            self._settings.log.warning("buffer.frames_evicted", frames=found.notes_evicted)
         return len(free) < _TRIM_STEP
 
     def _held_from(self) -> int | None:

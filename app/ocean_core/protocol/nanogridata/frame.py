@@ -18,6 +18,8 @@ FRAME_BYTES_MIN: Final = 16
 FRAME_BYTES_MAX: Final = HEADER_BYTES + PAYLOAD_BYTES_MAX + 32
 FRAME_ID_BYTES: Final = 16
 
+CrcVariant = Literal["ccitt", "split", "modbus"]
+
 PRESSURE: Final = 0x10
 GAS: Final = 0x20
 MULTI_SENSOR: Final = 0x30
@@ -84,6 +86,8 @@ class FrameRefusedError(Exception):
         self.outcome = outcome
         self.offset = offset
         self.detail = detail
+        self.crc_disabled: CrcVariant | None = None
+        """The CRC form that would have fitted, had it been enabled: it names the firmware."""
 
 
 class Header(NamedTuple):
@@ -129,9 +133,16 @@ class Options(msgspec.Struct, frozen=True):
     max_age_s: int = 3600
     min_level: int = 0
     unknown_model: Literal["accept", "reject"] = "accept"
-    crc_variants: tuple[Literal["ccitt", "split", "modbus"], ...] = ("ccitt",)
+    crc_variants: tuple[CrcVariant, ...] = ("ccitt",)
     plaintext_high: bool = False
     high_mac_size: Literal[16, 32] = 32
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a limit beyond that of the format."""
+        if not 0 <= self.max_payload <= PAYLOAD_BYTES_MAX:
+            raise ValueError(
+                f"max_payload is {self.max_payload}, the format allows 0 to {PAYLOAD_BYTES_MAX}"
+            )
 
 
 class Secret(Protocol):
@@ -199,4 +210,4 @@ class Proof(NamedTuple):
     """By what a frame's check value was found right."""
 
     secret: Secret | None
-    crc_variant: Literal["ccitt", "split", "modbus"] | None
+    crc_variant: CrcVariant | None

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from ocean_core.model import limits
 from ocean_core.model.block import EVENT_METRIC, Events, Readings, SeriesName
 from ocean_core.model.errors import BodyTooLargeError, FieldProblem
-from ocean_core.model.receipt import Intake
+from ocean_core.model.receipt import CarriedFrame, Intake
 from ocean_core.protocol.readings.attribution import NAMES_MAX, UNNAMED
 from ocean_core.protocol.readings.contents import Metrics, content_of
+from ocean_core.protocol.readings.framed import frame_in
 from ocean_core.protocol.readings.names import name_is_good, name_problem
 from ocean_core.protocol.readings.shapes import ARRAY_ROWS_MIN, DecodeContext, Item
 from ocean_core.protocol.readings.timestamps import TimestampError, resolve
@@ -42,17 +44,37 @@ class Assembler:
         self._refused_items = 0
         self._refused_items_listed = 0
         self._refused_sensors: dict[str, int] = {}
+        self._carried: list[CarriedFrame] = []
 
     def add(self, item: Item, position: int | None) -> None:
         """Take an item, or note its problems. ``position`` in the batch, None if alone.
 
-        Raises BodyTooLargeError when the request makes more rows than a block may hold.
+        Raises BodyTooLargeError when the request makes more rows than a block may hold, or has
+        more frames than may come at once.
         """
+        if item.data is not UNSET and self._context.frames and self._is_frame(item, position):
+            return
         examined = self.examine(item)
         if isinstance(examined, list):
             self.refuse(examined, position, item.sensor_id)
         else:
             self._add_rows(item.sensor_id, *examined)
+
+    def _is_frame(self, item: Item, position: int | None) -> bool:
+        """Set an item apart that is a good one but for the frame in it, which is judged later."""
+        if item.value is not UNSET or item.values is not UNSET or item.metric is not UNSET:
+            return False
+        assert item.data is not UNSET
+        frame = frame_in(bytes(item.data))
+        if frame is None or not name_is_good(item.sensor_id, limits.SENSOR_ID_BYTES_MAX):
+            return False
+        if len(self._carried) >= limits.FRAMES_PER_REQUEST_MAX:
+            raise BodyTooLargeError(
+                f"The request holds more than {limits.FRAMES_PER_REQUEST_MAX} frames.",
+                hint="Send smaller batches.",
+            )
+        self._carried.append(CarriedFrame(position, len(self._layout), item.sensor_id, frame))
+        return True
 
     def examine(self, item: Item) -> tuple[int, int, Metrics | bytes] | list[FieldProblem]:
         """Return (timestamp, quality, content), or every problem of the item."""
@@ -130,9 +152,9 @@ class Assembler:
         """Return the columns.
 
         Raises InvalidReadingError when an item was refused and the request is not partial, or
-        when no item is good.
+        when no item is good and there is no frame.
         """
-        if self._problems and (not partial or not self._layout):
+        if self._problems and not (partial and (self._layout or self._carried)):
             raise invalid_reading(self._problems, self._problems_total)
         layout = None if self._layout.count(1) == len(self._layout) else tuple(self._layout)
         return Intake(
@@ -142,6 +164,7 @@ class Assembler:
             layout,
             self._rejects(),
             refused=self._refused_sensors or None,
+            carried=tuple(self._carried),
         )
 
     def _rejects(self) -> tuple[FieldProblem, ...]:

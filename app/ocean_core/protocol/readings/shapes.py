@@ -19,7 +19,8 @@ class DecodeContext(msgspec.Struct, frozen=True):
     """What the decoder has to know about the moment and the limits.
 
     ``arrival_us`` is the box's wall clock in microseconds since 1970 UTC; ``clock_trusted`` says
-    whether it may be used to refuse timestamps from the future.
+    whether it may be used to refuse timestamps from the future. ``frames``: a Nanogridata frame in
+    ``data`` is set apart as one; otherwise it is a text like any other.
     """
 
     arrival_us: int
@@ -29,6 +30,7 @@ class DecodeContext(msgspec.Struct, frozen=True):
     rows_max: int = limits.BLOCK_ROWS_MAX
     event_bytes_max: int = limits.EVENT_BYTES_MAX
     metrics_per_item_max: int = limits.METRICS_PER_ITEM_MAX
+    frames: bool = False
 
 
 class Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):

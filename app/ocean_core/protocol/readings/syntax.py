@@ -38,6 +38,7 @@ _LONE_SURROGATE = re.compile(
 _HINTS: Final = {
     b"\x1f\x8b": "It looks like gzip: send Content-Encoding: gzip as well.",
     b"\x28\xb5\x2f\xfd": "It looks like zstd: send Content-Encoding: zstd as well.",
+    b"\xc1\x53\x01": "It looks like a Nanogridata frame: send Content-Type: application/x-nanogridata.",
     b"OCB1": "It looks like a block: send Content-Type: application/x-ocean-block, to /batch.",
 }
 """What is easily forgotten, by how the body begins."""

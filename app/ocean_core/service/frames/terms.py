@@ -49,8 +49,9 @@ class RefusedFrame(NamedTuple):
     """A frame on its way into quarantine.
 
     ``is_early``: it was refused for its time while this box's own clock was not trusted, so it is
-    to be tried again once the clock is right. ``steady_s`` is the steady clock at arrival. ``given``
-    is the sensor that somebody named beside the frame, for frames that name none.
+    to be tried again once the clock is right. ``steady_s`` is ``clock.since_boot()`` at arrival.
+    ``given`` is the sensor that somebody named beside the frame, for frames that name none.
+    ``sender`` is who sent it: tried again, it counts for the same account.
     """
 
     frame: bytes
@@ -64,6 +65,7 @@ class RefusedFrame(NamedTuple):
     sensor_id: str = ""
     is_early: bool = False
     given: str = ""
+    sender: Principal = LOCAL
 
 
 class QuarantineSink(Protocol):
@@ -89,12 +91,15 @@ class FrameTaker(Protocol):
         *,
         given: str = "",
         arrival_us: int | None = None,
+        marker: str = "",
     ) -> Awaitable[list[FrameResult]]:
         """Check each frame by itself (single mode), store the good ones, tell of each in order.
 
         What is refused goes into quarantine, unless ``source`` says that it comes from there; all
         of it is settled when this returns. ``arrival_us``: when the frames came, if not now: their
-        time is judged as of then. Raises nothing for a frame; OceanError only for what concerns the
+        time is judged as of then. ``marker``, for one frame alone: an Idempotency-Key of the scope
+        ``quarantine``, kept in the transaction that stores the frame; a frame that was stored under
+        it before is a duplicate, whatever its checks would say now. Raises nothing for a frame; OceanError only for what concerns the
         whole (the principal may not ingest).
         """
         ...

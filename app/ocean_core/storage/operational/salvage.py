@@ -20,7 +20,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from ocean_core.storage.operational import billing, loss_ledger, schema
+from ocean_core.storage.operational import billing, loss_ledger, quarantine, schema
 from ocean_core.storage.operational.cells import (
     TABLE_LEAF,
     Cell,
@@ -168,7 +168,9 @@ class _Copy:
             return None
         if table.rowid is not None and row[table.rowid] is None:
             row[table.rowid] = cell.rowid
-        return row if table.takes(row) else None
+        if not table.takes(row) or (table.name == "quarantine" and not quarantine.is_sound(row)):
+            return None
+        return row
 
     def _put(self, table: Table, row: list[SqlValue]) -> bool:
         names = ", ".join(column.name for column in table.columns[: len(row)])

@@ -16,7 +16,7 @@ from ocean_core.model.errors import StoreCorruptError, StoreVersionError
 from ocean_core.storage.operational.files import PAGE_BYTES, raw_file, size_of
 
 APPLICATION_ID: Final = 0x4F434F50
-VERSION: Final = 1
+VERSION: Final = 2
 """The schema this executable writes: schema.sql is 1, ``migrations/<number>.sql`` what follows."""
 
 # What the file's header says at these places: page size, no reserved bytes, and three constants.
