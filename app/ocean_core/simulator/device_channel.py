@@ -30,6 +30,7 @@ class Desk(Protocol):
     """Who deals out frames and keeps the books: ``device_sender.DeviceSender``."""
 
     mischief: Mischief
+    window: int
     given_up: bool
 
     @property
@@ -172,7 +173,7 @@ class DeviceChannel(asyncio.Protocol):
 
     def proceed(self) -> None:
         """Send what is due, as far as there is room for it."""
-        while self._can_write and self._frames < IN_FLIGHT_FRAMES_MAX:
+        while self._can_write and self._frames < self._desk.window:
             burst = self._desk.take(self)
             if burst is None:
                 return

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from ocean_core.obs.clock import Clock
 from ocean_core.simulator.bursts import Burst, Bursts, Letter
-from ocean_core.simulator.device_channel import DeviceChannel
+from ocean_core.simulator.device_channel import IN_FLIGHT_FRAMES_MAX, DeviceChannel
 from ocean_core.simulator.figures import Figures
 from ocean_core.simulator.mischief import Mischief
 from ocean_core.simulator.plan import Order, Timing
@@ -23,6 +23,7 @@ from ocean_core.simulator.tally import Tally
 # A silent device has nothing to send for a while, however much is made for the others.
 _MADE_IN_VAIN_MAX: Final = 4
 _SILENT_S: Final = 0.05
+_IN_FLIGHT_ALL: Final = 32_768
 _AHEAD_US: Final = 250_000
 
 
@@ -66,6 +67,9 @@ class DeviceSender:
         self._unforeseen = 0
         self.figures = run.figures
         self.mischief = Mischief(run.order.faults, random)
+        # What is under way on all connections together, a box should answer within seconds.
+        share = _IN_FLIGHT_ALL // run.order.connections_used
+        self.window = max(1, min(IN_FLIGHT_FRAMES_MAX, share))
         self.is_ending = False
         self.given_up = False
         self.last_answer_s = 0.0

@@ -103,9 +103,9 @@ class StreamReader:
         return len(self._held)
 
     @property
-    def is_skipping(self) -> bool:
-        """Whether the last bytes belong to no frame, which nobody was told yet."""
-        return self._run_bytes > 0
+    def skipping(self) -> int:
+        """How many of the last bytes belong to no frame, which nobody was told yet."""
+        return self._run_bytes
 
     def feed(self, data: bytes) -> list[Found]:
         """Take more bytes; return what they complete, in the order of the stream."""

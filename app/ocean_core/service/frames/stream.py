@@ -29,8 +29,8 @@ _NOTHING: Final[dict[bytes, Kind]] = {}
 class FrameStream:
     """One sender's bytes in order.
 
-    ``garbage`` counts bytes skipped since the last good frame. ``has_more`` tells that looking at
-    the rest was put off, so that others get their turn: feed nothing to go on.
+    ``has_more`` tells that looking at the rest was put off, so that others get their turn: feed
+    nothing to go on.
     """
 
     def __init__(self, service: FrameService) -> None:
@@ -38,8 +38,13 @@ class FrameStream:
         self._reader = StreamReader(service.parts.models, service.parts.keys)
         self._tail = b""
         self._judged = 0
-        self.garbage = 0
+        self._skipped = 0
         self.has_more = False
+
+    @property
+    def garbage(self) -> int:
+        """How many bytes were skipped since the last good frame."""
+        return self._skipped + self._reader.skipping
 
     @property
     def is_hopeless(self) -> bool:
@@ -78,11 +83,11 @@ class FrameStream:
     def _take_run(self, run: Run, way: Delivery) -> int:
         """Take a run; return up to where it was taken."""
         service = self._service
-        if self._reader.is_skipping:
+        if self._reader.skipping:
             # The bytes before belong to no frame: that is known only now.
             self._note(self._reader.end(), way)
         if service.is_open and service.plain.take(run, way):
-            self.garbage = 0
+            self._skipped = 0
             return run.stop
         first = [*run.starts, run.stop][: CAREFUL_FRAMES_MAX + 1]
         for start, stop in pairwise(first):
@@ -118,11 +123,11 @@ class FrameStream:
         self._judged += len(found)
         for one in found:
             if isinstance(one, Proven):
-                self.garbage = 0
+                self._skipped = 0
                 service.take_proven(one.frame, one.header, one.proof, way)
             elif isinstance(one, Suspect):
                 header = read_header(one.frame, service.parts.models)
                 service.refuse(one.frame, header, one.error, way)
             else:
-                self.garbage += one.count
+                self._skipped += one.count
                 service.skipped(one.count, one.first_error, way)
