@@ -95,9 +95,7 @@ class FrameDatagrams(asyncio.DatagramProtocol):
             if taken:
                 # All of one turn are told together, so the address of the first stands for them.
                 parcel, way = self._delivery(datagrams[0][1])
-                if not service.plain.take(run, way):
-                    for data, address in datagrams[:taken]:
-                        self._take_one(data, address)
+                way.cargo.add_run(run, way)
                 parcel.close()
             if taken < len(datagrams):
                 self._take_one(*datagrams[taken])

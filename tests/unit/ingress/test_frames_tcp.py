@@ -28,15 +28,15 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": (address, 4000)})
         self.protocol = protocol
         self.sent = b""
-        self.is_reading = True
+        self.reads_now = True
         self.is_closed = False
         protocol.connection_made(self)
 
     def pause_reading(self) -> None:
-        self.is_reading = False
+        self.reads_now = False
 
     def resume_reading(self) -> None:
-        self.is_reading = True
+        self.reads_now = True
 
     def write(self, data: Any) -> None:
         assert not self.is_closed
@@ -191,15 +191,15 @@ def test_a_device_is_not_read_from_while_much_of_it_waits() -> None:
         frames = b"".join(pressure(pa=n) for n in range(2_500))
         wire.protocol.data_received(frames)
         await box.kit.settle()
-        assert not wire.is_reading
+        assert not wire.reads_now
         other = box.connect()
         other.protocol.data_received(pressure("P-2"))
-        assert other.is_reading
+        assert other.reads_now
         box.kit.buffer.gate.set()
         for _ in range(10):
             await box.kit.settle()
-        assert wire.is_reading
         assert len(box.kit.readings()) == 2_501
+        assert [one.reads_now for one in (wire, other)] == [True, True]
 
     run(case)
 
@@ -208,9 +208,9 @@ def test_a_device_that_does_not_read_its_records_is_not_read_from() -> None:
     async def case(box: Box) -> None:
         wire = box.connect()
         wire.protocol.pause_writing()
-        assert not wire.is_reading
+        assert not wire.reads_now
         wire.protocol.resume_writing()
-        assert wire.is_reading
+        assert wire.reads_now
 
     run(case)
 
@@ -218,9 +218,9 @@ def test_a_device_that_does_not_read_its_records_is_not_read_from() -> None:
 def test_nobody_is_read_from_before_it_is_known_what_came() -> None:
     async def case(box: Box) -> None:
         wire = box.connect()
-        assert not wire.is_reading
+        assert not wire.reads_now
         await box.kit.service.open()
-        assert wire.is_reading
+        assert wire.reads_now
 
     run(case, is_open=False)
 
@@ -229,11 +229,11 @@ def test_a_rate_slows_a_device_down() -> None:
     async def case(box: Box) -> None:
         wire, other = box.connect(), box.connect()
         wire.protocol.data_received(b"".join(pressure(pa=n) for n in range(150)))
-        assert not wire.is_reading
-        assert other.is_reading
+        assert not wire.reads_now
+        assert other.reads_now
         await box.kit.settle()
         assert len(box.kit.readings()) == 150
-        assert not wire.is_reading
+        assert not wire.reads_now
 
     run(case, frames_per_second_max=100)
 

@@ -12,7 +12,7 @@ Behind it stand eight bytes: the time, and the value.
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Any, Final, NamedTuple
@@ -25,7 +25,9 @@ from ocean_core.protocol.nanogridata.frame import FRAME_ID_BYTES, HEADER_BYTES
 PREFIX_BYTES: Final = 8
 """How much of a header is the same in all frames of a kind: all but time and reserved bytes."""
 
-_TAIL_BYTES: Final = 8
+TAIL_BYTES: Final = 10
+_MEASURED_BYTES: Final = 8
+_RESERVED_AT: Final = 12
 _CRC_BYTES: Final = 2
 _MAC_BYTES: Final = 16
 
@@ -60,29 +62,36 @@ class Kind(NamedTuple):
 class Run(NamedTuple):
     """Plain frames that follow each other in ``data``; lists have one entry per frame.
 
-    ``starts``: where a frame begins; ``tails``: where its time and value stand; ``places``: whose
-    it is; ``ids``: its identity, as ``check.frame_id`` returns it. ``stop`` is where the first other
+    ``starts``: where a frame begins; ``times``: the four bytes of its header time; ``tails``: ten
+    bytes, its payload's time and value and the first two of its check value; ``places``: whose it
+    is; ``ids``: its identity, as ``check.frame_id`` returns it. ``stop`` is where the first other
     byte stands; ``is_partial``: the data ends there within a frame that may be plain.
     """
 
     data: bytes
     starts: list[int]
-    tails: list[int]
+    times: list[bytes]
+    tails: list[bytes]
     places: list[int]
     ids: list[bytes]
     stop: int
     is_partial: bool
+
+    def frame(self, number: int) -> bytes:
+        """Return one of the frames."""
+        following = number + 1
+        end = self.starts[following] if following < len(self.starts) else self.stop
+        return self.data[self.starts[number] : end]
 
     def __len__(self) -> int:
         return len(self.starts)
 
 
 class Columns(NamedTuple):
-    """A run as columns. Times are those of header and payload, in seconds.
+    """Frames as columns. Times are those of header and payload, in seconds.
 
-    ``tails`` holds the last four payload bytes, big-endian, as a number: read as ``pressure`` they
-    are Pa, as ``concentration`` ppm. ``echoes`` are the six bytes by which a sender knows its frame
-    again: the header time and the first two of the check value.
+    The last four payload bytes as a number: read as ``pressure`` they are Pa, as ``concentration``
+    ppm.
     """
 
     header_s: npt.NDArray[np.int64]
@@ -91,17 +100,16 @@ class Columns(NamedTuple):
     concentration: npt.NDArray[np.float64]
     places: npt.NDArray[np.int64]
     ids: bytes
-    echoes: npt.NDArray[np.uint8]
-    reserved_is_zero: bool
 
 
 def read_run(data: bytes, at: int, kinds: Mapping[bytes, Kind], frames_max: int) -> Run:
     """Return the plain frames from ``at`` on.
 
-    Nothing is judged that ``columns_of`` shows: times, values, and the reserved bytes.
+    Their times and values, which ``columns_of`` shows, are not judged.
     """
     starts: list[int] = []
-    tails: list[int] = []
+    times: list[bytes] = []
+    tails: list[bytes] = []
     places: list[int] = []
     ids: list[bytes] = []
     is_partial = False
@@ -114,6 +122,8 @@ def read_run(data: bytes, at: int, kinds: Mapping[bytes, Kind], frames_max: int)
         stop = at + kind.total
         if stop > end:
             is_partial = True
+            break
+        if data[at + _RESERVED_AT] or data[at + _RESERVED_AT + 1]:
             break
         if kind.level:
             check_at = stop - _MAC_BYTES
@@ -132,18 +142,19 @@ def read_run(data: bytes, at: int, kinds: Mapping[bytes, Kind], frames_max: int)
         # Lengths that point beyond the payload make a block of another length, which is no plain
         # one; the payload of a known kind is long enough for both.
         second = at + HEADER_BYTES + 1 + data[at + HEADER_BYTES]
-        tail = check_at - _TAIL_BYTES
+        tail = check_at - _MEASURED_BYTES
         if second >= tail or second + 1 + data[second] != tail:
             break
         place = names.get(data[at + HEADER_BYTES : tail])
         if place is None:
             break
         starts.append(at)
-        tails.append(tail)
+        times.append(data[at + PREFIX_BYTES : at + _RESERVED_AT])
+        tails.append(data[tail : tail + TAIL_BYTES])
         places.append(place)
         ids.append(frame_id)
         at = stop
-    return Run(data, starts, tails, places, ids, at, is_partial)
+    return Run(data, starts, times, tails, places, ids, at, is_partial)
 
 
 def _proven_names(signed: tuple[Signed, ...], covered: bytes, mac: bytes) -> NameBlocks | None:
@@ -158,24 +169,17 @@ def _proven_names(signed: tuple[Signed, ...], covered: bytes, mac: bytes) -> Nam
     return None
 
 
-def columns_of(run: Run) -> Columns:
-    """Return the columns of a run that is not empty."""
-    data = np.frombuffer(run.data, dtype=np.uint8)
-    starts = np.array(run.starts, dtype=np.int64)
-    tails = np.array(run.tails, dtype=np.int64)
-    heads = data[starts[:, None] + np.arange(8, HEADER_BYTES)]
-    ends = data[tails[:, None] + np.arange(_TAIL_BYTES + _CRC_BYTES)]
+def columns_of(runs: Sequence[Run]) -> Columns:
+    """Return the columns of runs, one after the other; at least one frame in all."""
+    times = b"".join([time for run in runs for time in run.times])
+    joined = b"".join([tail for run in runs for tail in run.tails])
+    tails = np.frombuffer(joined, dtype=np.uint8).reshape(-1, TAIL_BYTES)
+    values = np.ascontiguousarray(tails[:, 4:8])
     return Columns(
-        header_s=_words(heads[:, :4], ">u4").astype(np.int64),
-        payload_s=_words(ends[:, :4], ">u4").astype(np.int64),
-        pressure=_words(ends[:, 4:8], ">u4").astype(np.float64),
-        concentration=_words(ends[:, 4:8], ">f4").astype(np.float64),
-        places=np.array(run.places, dtype=np.int64),
-        ids=b"".join(run.ids),
-        echoes=np.hstack([heads[:, :4], ends[:, 8:10]]),
-        reserved_is_zero=not heads[:, 4:].any(),
+        header_s=np.frombuffer(times, dtype=">u4").astype(np.int64),
+        payload_s=np.ascontiguousarray(tails[:, :4]).view(">u4")[:, 0].astype(np.int64),
+        pressure=values.view(">u4")[:, 0].astype(np.float64),
+        concentration=values.view(">f4")[:, 0].astype(np.float64),
+        places=np.array([place for run in runs for place in run.places], dtype=np.int64),
+        ids=b"".join([frame_id for run in runs for frame_id in run.ids]),
     )
-
-
-def _words(columns: npt.NDArray[np.uint8], dtype: str) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(columns).view(dtype)[:, 0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,19 +22,36 @@ from ocean_core.model.block import (
     SeriesName,
 )
 from ocean_core.model.receipt import Intake
+from ocean_core.protocol.nanogridata.bulk import Run
 from ocean_core.protocol.nanogridata.replay import IdColumn, TimeColumn, id_column
 from ocean_core.service.frames.parcel import Parcel, Rows
 from ocean_core.service.frames.terms import FrameResult
 
-_ROW_BYTES: Final = 48
+if TYPE_CHECKING:
+    from ocean_core.service.frames.delivery import Delivery
+
+
+class Gathered(NamedTuple):
+    """A run that came, not yet judged; ``first`` is its first row in the parcel."""
+
+    run: Run
+    way: Delivery
+    first: int
+
+
+class Share(NamedTuple):
+    """Which of the frames taken together are whose: those from ``at`` on, in order of ``rows``."""
+
+    parcel: Parcel
+    rows: Rows
+    at: int
 
 
 @dataclass(slots=True)
 class PlainFrames:
-    """Frames that were read many at a time: one reading each, of series known by their place."""
+    """Frames that were judged many at a time: one reading each, of series known by their place."""
 
-    parcel: Parcel
-    rows: Rows
+    shares: list[Share]
     ids: IdColumn
     times_s: TimeColumn
     places: npt.NDArray[np.int64]
@@ -47,6 +64,26 @@ class PlainFrames:
     def size(self) -> int:
         """How many readings."""
         return len(self.ids)
+
+    def only(self, mask: npt.NDArray[np.bool_]) -> PlainFrames:
+        """Return those frames that a mask lets through."""
+        shares: list[Share] = []
+        at = 0
+        for parcel, rows, start in self.shares:
+            kept = np.flatnonzero(mask[start : start + len(rows)]).tolist()
+            if kept:
+                shares.append(Share(parcel, [rows[number] for number in kept], at))
+                at += len(kept)
+        return PlainFrames(
+            shares,
+            self.ids[mask],
+            self.times_s[mask],
+            self.places[mask],
+            self.timestamp_us[mask],
+            self.value[mask],
+            self.quality[mask],
+            self.transport,
+        )
 
 
 @dataclass(slots=True)
@@ -92,9 +129,21 @@ class Cargo:
     """Gathers frames for one transaction."""
 
     def __init__(self) -> None:
+        self.runs: list[Gathered] = []
         self.plain: list[PlainFrames] = []
         self.single: list[OneFrame] = []
         self.size = 0
+
+    def add_run(self, run: Run, way: Delivery) -> None:
+        """Take plain frames in that are still to be judged; they are in their parcel then."""
+        self.runs.append(Gathered(run, way, way.parcel.add_run(run)))
+        self.size += len(run)
+
+    def take_runs(self) -> list[Gathered]:
+        """Return the runs, to be judged; they are not here any more."""
+        runs, self.runs = self.runs, []
+        self.size -= sum(len(one.run) for one in runs)
+        return runs
 
     def add(self, frames: PlainFrames | OneFrame) -> None:
         """Take a frame in, or several that were read together."""
@@ -160,14 +209,25 @@ class Loaded:
         """The frames in it."""
         return self.placed.frames
 
+    def settle(
+        self, one: PlainFrames | OneFrame, result: FrameResult, retry_after_s: int = 0
+    ) -> None:
+        """Tell the parcels of some frames what became of these."""
+        if isinstance(one, OneFrame):
+            one.parcel.settle(one.rows, result, retry_after_s)
+            return
+        for parcel, rows, _ in one.shares:
+            parcel.settle(rows, result, retry_after_s)
+
     def stored(self, first_id: int) -> None:
         """Tell the parcels that all of it is durable from ``first_id`` on."""
         for one, position in zip(self.placed.frames, self.placed.positions, strict=True):
             at = first_id + position
             if isinstance(one, PlainFrames):
-                one.parcel.stored(one.rows, np.arange(at, at + one.size), [])
+                for parcel, rows, start in one.shares:
+                    parcel.stored(rows, range(at + start, at + start + len(rows)))
             else:
-                one.parcel.stored(one.rows, np.array([at]), [one.result])
+                one.parcel.stored(one.rows, (at,), (one.result,))
 
 
 def event_of(sensor_id: str, timestamp_us: int, quality: int, payload: bytes) -> Events:

@@ -33,9 +33,9 @@ from ocean_core.service.frames.cargo import Cargo, OneFrame, frames_of, single_i
 from ocean_core.service.frames.delivery import Delivery
 from ocean_core.service.frames.judge import Arrival, Judge, Opened, refused
 from ocean_core.service.frames.names import Place, PlainNames, is_plain
-from ocean_core.service.frames.parcel import ResultParcel, Rows, echo_of
+from ocean_core.service.frames.parcel import ResultParcel, Rows
 from ocean_core.service.frames.parts import FrameParts
-from ocean_core.service.frames.plain import PlainTaker
+from ocean_core.service.frames.plain import PlainJudge
 from ocean_core.service.frames.repeats import Repeat, RepeatBook
 from ocean_core.service.frames.store import FrameStore
 from ocean_core.service.frames.stream import FrameStream
@@ -58,8 +58,7 @@ class FrameService:
         self.on_open: list[Callable[[], None]] = []
         self._judge = Judge(parts.models, parts.quota)
         self._repeats = RepeatBook(parts, self._judge)
-        self.store = FrameStore(parts, self.names, self._resolve)
-        self.plain = PlainTaker(self)
+        self.store = FrameStore(parts, self.names, PlainJudge(self).judge, self._resolve)
         self._keys_version = parts.keys.version
         # A frame is remembered as long as its time lets it in.
         self._window_s = parts.models.age_s_max + parts.models.future_s_max
@@ -184,24 +183,32 @@ class FrameService:
         trusted = clock.synchronised() and now_us >= self.parts.buffer.newest_arrival_us
         return Arrival(now_us if arrival_us is None else arrival_us, trusted)
 
-    def take_proven(self, frame: bytes, header: Header, proof: Proof, way: Delivery) -> None:
-        """Take a frame whose check value is right: into the cargo, or to an outcome."""
+    def take_proven(
+        self, frame: bytes, header: Header, proof: Proof, way: Delivery, rows: Rows | None = None
+    ) -> None:
+        """Take a frame whose check value is right: into the cargo, or to an outcome.
+
+        ``rows``: where it is in the parcel already.
+        """
+        if rows is None:
+            rows = way.parcel.add(frame, HEADER_BYTES + header.length)
         try:
             if not self._is_open:
                 raise BufferUnavailableError("what came before is not known yet", retry_after_s=1)
             self._judge.check_time(header, way.arrival)
         except (FrameRefusedError, OceanError) as error:
-            self.refuse(frame, header, error, way, self._judge.sensor_of(frame, header, proof))
+            sensor_id = self._judge.sensor_of(frame, header, proof)
+            self.refuse_rows(rows, frame, header, error, way, sensor_id)
             return
         identity = frame_id(frame, header)
         state = self._reserve(identity, header, way.source)
         if state in {Seen.RESERVED, Seen.STORED}:
-            rows = way.parcel.add(1, echo_of(frame, HEADER_BYTES + header.length))
             repeat = Repeat(way.parcel, rows, frame, header, proof, way.source, way.arrival)
             self._repeats.take(repeat, state)
             return
         if state is Seen.REFUSED:
-            self.refuse(frame, header, _REPLAYED, way, self._judge.sensor_of(frame, header, proof))
+            sensor_id = self._judge.sensor_of(frame, header, proof)
+            self.refuse_rows(rows, frame, header, _REPLAYED, way, sensor_id)
             return
         try:
             opened = self._judge.open(frame, header, proof, way.arrival, way.principal, way.given)
@@ -210,9 +217,9 @@ class FrameService:
             by_content = isinstance(error, FrameRefusedError) and error.outcome is not Outcome.MAC
             state = Seen.REFUSED if by_content else Seen.RELEASED
             self.parts.memory.mark(*single_id(identity, header.timestamp), state)
-            self.refuse(frame, header, error, way, self._judge.sensor_of(frame, header, proof))
+            sensor_id = self._judge.sensor_of(frame, header, proof)
+            self.refuse_rows(rows, frame, header, error, way, sensor_id)
             return
-        rows = way.parcel.add(1, echo_of(frame, HEADER_BYTES + header.length))
         ids, times_s = single_id(identity, header.timestamp)
         way.cargo.add(
             OneFrame(
@@ -222,15 +229,27 @@ class FrameService:
         )  # fmt: skip
         self._learn(frame, header, proof, opened)
 
-    def take_seen(self, frame: bytes, rows: Rows, state: Seen, way: Delivery) -> None:
-        """Take a proven frame that came before and is not stored; it is in the parcel already."""
-        header = read_header(frame, self.parts.models)
-        if state is Seen.REFUSED:
-            self.refuse_rows(rows, frame, header, _REPLAYED, way)
+    def take_again(self, frame: bytes, rows: Rows, state: Seen, way: Delivery) -> None:
+        """Take a frame with care that was taken for a plain one, and is in its parcel already.
+
+        ``state``: what is known of it, NEW if that was not asked yet.
+        """
+        models = self.parts.models
+        header = read_header(frame, models)
+        try:
+            proof = prove(frame, header, models, self.parts.keys)
+        except FrameRefusedError as error:
+            # Its secret was taken away since it came.
+            self.refuse_rows(rows, frame, header, error, way)
             return
-        proof = prove(frame, header, self.parts.models, self.parts.keys)
-        repeat = Repeat(way.parcel, rows, frame, header, proof, way.source, way.arrival)
-        self._repeats.take(repeat, state)
+        if state is Seen.NEW:
+            self.take_proven(frame, header, proof, way, rows)
+        elif state is Seen.REFUSED:
+            sensor_id = self._judge.sensor_of(frame, header, proof)
+            self.refuse_rows(rows, frame, header, _REPLAYED, way, sensor_id)
+        else:
+            repeat = Repeat(way.parcel, rows, frame, header, proof, way.source, way.arrival)
+            self._repeats.take(repeat, state)
 
     def skipped(self, count: int, error: FrameRefusedError | None, way: Delivery) -> None:
         """Count bytes that belong to no frame, and say so once for each run of them."""
@@ -290,7 +309,7 @@ class FrameService:
     ) -> None:
         """Settle a frame that is not taken, and put it into quarantine."""
         check_at = len(frame) if header is None else HEADER_BYTES + header.length
-        rows = way.parcel.add(1, echo_of(frame, check_at))
+        rows = way.parcel.add(frame, check_at)
         self.refuse_rows(rows, frame, header, error, way, sensor_id)
         variant = getattr(error, "crc_disabled", None)
         if variant:
@@ -349,7 +368,7 @@ class FrameService:
         parts.count(way.source.transport, None, error.code, 1)
         parts.metrics.add("ocean_telemetry_refused_total", 1, error.code)
         parts.refusals.refused(error.code, _ONE_UNKNOWN)
-        way.parcel.settle(way.parcel.add(1, echo_of(frame, len(frame))), refused(error), 1)
+        way.parcel.settle(way.parcel.add(frame, len(frame)), refused(error), 1)
 
     def count_repeats(self, way: Delivery, rows: Rows, sensor_id: str, model_id: int) -> None:
         """Settle repeats of stored frames of a sensor, once they are counted."""

@@ -1,7 +1,12 @@
-"""The short way of plain frames: from runs to rows of the cargo, without an object per frame."""
+"""The short way of plain frames: from runs to rows of the cargo, without an object per frame.
+
+Runs of many connections are judged together, when their cargo is about to be stored: what is done
+once for each call of numpy is then done once for all of them.
+"""
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,58 +14,70 @@ import numpy.typing as npt
 
 from ocean_core.model import limits
 from ocean_core.model.block import Quality
-from ocean_core.protocol.nanogridata.bulk import Columns, Run, columns_of
+from ocean_core.protocol.nanogridata.bulk import Columns, columns_of
 from ocean_core.protocol.nanogridata.frame import GAS, PRESSURE
 from ocean_core.protocol.nanogridata.replay import Seen, id_column
-from ocean_core.service.frames.cargo import PlainFrames
-from ocean_core.service.frames.delivery import Delivery
+from ocean_core.service.frames.cargo import Cargo, Gathered, PlainFrames, Share
 
 if TYPE_CHECKING:
     from ocean_core.service.frames.intake import FrameService
 
 _Mask = npt.NDArray[np.bool_]
+_Integers = npt.NDArray[np.int64]
 
 
-class PlainTaker:
-    """Takes runs. What is special about a frame of a run is left to the careful way."""
+class PlainJudge:
+    """Judges runs. What is special about a frame of a run is left to the careful way."""
 
     def __init__(self, service: FrameService) -> None:
         self._service = service
 
-    def take(self, run: Run, way: Delivery) -> bool:
-        """Take a run that is not empty; False, and nothing done, if it needs care frame by frame."""
-        columns = columns_of(run)
+    def judge(self, cargo: Cargo) -> None:
+        """Turn the runs of a cargo into rows of it, or settle them."""
+        runs = cargo.take_runs()
+        by_transport: dict[str, list[Gathered]] = {}
+        for one in runs:
+            by_transport.setdefault(one.way.source.transport, []).append(one)
+        for transport, several in by_transport.items():
+            self._judge(cargo, several, transport)
+
+    def _judge(self, cargo: Cargo, runs: list[Gathered], transport: str) -> None:
+        columns = columns_of([one.run for one in runs])
+        counts = [len(one.run) for one in runs]
+        arrival_us = np.repeat([one.way.arrival.now_us for one in runs], counts)
         models = self._service.names.models(columns.places)
         values = np.where(models == GAS, columns.concentration, columns.pressure)
-        in_time = self._in_time(columns, models, way)
-        if not (columns.reserved_is_zero and in_time.all() and np.isfinite(values).all()):
-            return False
-        ids = id_column(columns.ids)
-        states = self._service.parts.memory.reserve(ids, columns.header_s)
-        rows = way.parcel.add(len(run), columns.echoes)
         timestamp_us = columns.payload_s * 1_000_000
+        starts = [0, *accumulate(counts)]
         frames = PlainFrames(
-            way.parcel,
-            rows,
-            ids,
+            [
+                Share(one.way.parcel, range(one.first, one.first + count), at)
+                for one, count, at in zip(runs, counts, starts, strict=False)
+            ],
+            id_column(columns.ids),
             columns.header_s,
             columns.places,
             timestamp_us,
             values,
-            self._quality(columns.places, timestamp_us, values, way.arrival.now_us),
-            way.source.transport,
+            self._quality(columns.places, timestamp_us, values, arrival_us),
+            transport,
         )
-        fresh = states == Seen.NEW
-        if not fresh.all():
-            self._take_seen(run, frames, states, way)
-            frames = _only(frames, fresh)
-        if frames.size:
-            way.cargo.add(frames)
-        return True
+        good = self._in_time(columns, models, arrival_us) & np.isfinite(values)
+        states = np.zeros(len(good), dtype=np.uint8)
+        memory = self._service.parts.memory
+        states[good] = memory.reserve(frames.ids[good], frames.times_s[good])
+        fresh = good & (states == Seen.NEW)
+        cargo_frames = frames if fresh.all() else frames.only(fresh)
+        if cargo_frames.size:
+            cargo.add(cargo_frames)
+        if cargo_frames is not frames:
+            self._take_special(cargo, runs, starts, np.flatnonzero(~fresh), states)
 
-    def _in_time(self, columns: Columns, models: npt.NDArray[np.uint8], way: Delivery) -> _Mask:
+    def _in_time(
+        self, columns: Columns, models: npt.NDArray[np.uint8], arrival_us: _Integers
+    ) -> _Mask:
         in_time = np.zeros(len(models), dtype=np.bool_)
-        now_s = way.arrival.now_s
+        now_s = arrival_us // 1_000_000
         for model_id in (PRESSURE, GAS):
             options = self._service.parts.models.options(model_id)
             in_time |= (
@@ -72,49 +89,41 @@ class PlainTaker:
 
     def _quality(
         self,
-        places: npt.NDArray[np.int64],
-        timestamp_us: npt.NDArray[np.int64],
+        places: _Integers,
+        timestamp_us: _Integers,
         values: npt.NDArray[np.float64],
-        now_us: int,
+        arrival_us: _Integers,
     ) -> npt.NDArray[np.uint8]:
         quality = np.zeros(len(places), dtype=np.uint8)
         quality[self._service.names.out_of_range(places, values)] = Quality.OUT_OF_RANGE
         doubtful = (timestamp_us < limits.TIMESTAMP_PLAUSIBLE_US_MIN) | (
-            timestamp_us > now_us + limits.FUTURE_TOLERANCE_US
+            timestamp_us > arrival_us + limits.FUTURE_TOLERANCE_US
         )
         quality[doubtful] = Quality.UNTRUSTED_CLOCK
         return quality
 
-    def _take_seen(
-        self, run: Run, frames: PlainFrames, states: npt.NDArray[np.uint8], way: Delivery
+    def _take_special(
+        self,
+        cargo: Cargo,
+        runs: list[Gathered],
+        starts: list[int],
+        special: _Integers,
+        states: npt.NDArray[np.uint8],
     ) -> None:
-        """Settle the frames of a run that came before."""
+        """Take frames that are not simply new, one by one."""
         service = self._service
-        names = service.names
-        stored = np.flatnonzero(states == Seen.STORED)
-        for place in np.unique(frames.places[stored]).tolist():
-            rows = frames.rows[stored[frames.places[stored] == place]]
-            model_id = int(names.models(np.array([place]))[0])
-            service.count_repeats(way, rows, names.sensors[place], model_id)
-        for at in np.flatnonzero((states == Seen.RESERVED) | (states == Seen.REFUSED)).tolist():
-            stop = run.starts[at + 1] if at + 1 < len(run) else run.stop
-            service.take_seen(
-                run.data[run.starts[at] : stop],
-                frames.rows[at : at + 1],
-                Seen(int(states[at])),
-                way,
-            )
-
-
-def _only(frames: PlainFrames, mask: _Mask) -> PlainFrames:
-    return PlainFrames(
-        frames.parcel,
-        frames.rows[mask],
-        frames.ids[mask],
-        frames.times_s[mask],
-        frames.places[mask],
-        frames.timestamp_us[mask],
-        frames.value[mask],
-        frames.quality[mask],
-        frames.transport,
-    )
+        owners = np.searchsorted(starts, special, side="right") - 1
+        for number, owner in zip(special.tolist(), owners.tolist(), strict=True):
+            run, way, first = runs[owner]
+            at = number - starts[owner]
+            row = first + at
+            # What comes of it goes with this cargo, whichever it came with.
+            way = way._replace(cargo=cargo)
+            state = Seen(int(states[number]))
+            if state is Seen.STORED:
+                place = run.places[at]
+                model_id = int(service.names.models(np.array([place]))[0])
+                sensor_id = service.names.sensors[place]
+                service.count_repeats(way, range(row, row + 1), sensor_id, model_id)
+            else:
+                service.take_again(run.frame(at), range(row, row + 1), state, way)

@@ -28,10 +28,20 @@ RETRY_S: Final = 0.5
 class FrameStore:
     """Brings cargo to the journal. For the event loop alone."""
 
-    def __init__(self, parts: FrameParts, names: PlainNames, settled: Callable[[], None]) -> None:
-        """``settled`` is called whenever it is known of some frames whether they are durable."""
+    def __init__(
+        self,
+        parts: FrameParts,
+        names: PlainNames,
+        judge: Callable[[Cargo], None],
+        settled: Callable[[], None],
+    ) -> None:
+        """``judge`` turns the runs of a cargo into its rows.
+
+        ``settled`` is called whenever it is known of some frames whether they are durable.
+        """
         self._parts = parts
         self._names = names
+        self._judge = judge
         self._settled = settled
         self.cargo = Cargo()
         self._is_due = False
@@ -72,7 +82,10 @@ class FrameStore:
         task.add_done_callback(self._tasks.discard)
 
     async def _store_shared(self, cargo: Cargo) -> None:
-        await self.store(cargo)
+        try:
+            await self.store(cargo)
+        except Exception as fault:  # noqa: BLE001 - all that comes after must not wait for ever
+            self._parts.log.error("api.internal_error", request="frames", error=repr(fault))
         self._under_way = False
         if self._is_closing:
             self._launch()
@@ -86,6 +99,7 @@ class FrameStore:
 
         With ``key`` it is stored at most once, as any other request.
         """
+        self._judge(cargo)
         loads = (cargo.readings(self._names.series), cargo.events())
         await asyncio.gather(
             *(self._store_load(load, principal, key) for load in loads if load is not None)
@@ -116,7 +130,7 @@ class FrameStore:
         parts.memory.mark(*frames_of(intake.frames), Seen.STORED)
         if receipt.duplicate:
             for one in loaded.frames:
-                one.parcel.settle(one.rows, FrameResult(DUPLICATE, sensor_id=_sensor_of(one)))
+                loaded.settle(one, FrameResult(DUPLICATE, sensor_id=_sensor_of(one)))
             return
         parts.metrics.add("ocean_telemetry_ingested_total", intake.rows)
         for one in loaded.frames:
@@ -133,16 +147,18 @@ class FrameStore:
         parts = self._parts
         may_retry = error.transient or isinstance(error, InternalError)
         result = FrameResult(error.code, error.detail, may_retry=may_retry)
-        for one in loaded.frames:
-            if not one.parcel.can_tell and may_retry and not self._is_closing:
-                self._again.append(one)
+        for frames in loaded.frames:
+            silent, one = _split(frames) if may_retry and not self._is_closing else (None, frames)
+            if silent is not None:
+                self._again.append(silent)
+            if one is None:
                 continue
             parts.memory.mark(one.ids, one.times_s, Seen.RELEASED)
-            parts.metrics.add("ocean_telemetry_refused_total", len(one.rows), error.code)
-            parts.count(one.transport, None, error.code, len(one.rows))
+            parts.metrics.add("ocean_telemetry_refused_total", len(one.ids), error.code)
+            parts.count(one.transport, None, error.code, len(one.ids))
             refused = parts.quota.by_known_sensor(self._sensors_of(one))
             parts.refusals.refused(error.code, refused)
-            one.parcel.settle(one.rows, result, error.retry_after_s or 1)
+            loaded.settle(one, result, error.retry_after_s or 1)
         if self._again and self._timer is None:
             # Their connections are not read from until then.
             self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._try_again)
@@ -170,6 +186,20 @@ class FrameStore:
         again, self._again = self._again, []
         for one in again:
             self.cargo.add(one)
+
+
+def _split(
+    one: PlainFrames | OneFrame,
+) -> tuple[PlainFrames | OneFrame | None, PlainFrames | OneFrame | None]:
+    """Return the part whose senders cannot be told, and the part whose can; None for no part."""
+    if isinstance(one, OneFrame):
+        return (None, one) if one.parcel.can_tell else (one, None)
+    can_tell = np.zeros(one.size, dtype=np.bool_)
+    for parcel, rows, at in one.shares:
+        can_tell[at : at + len(rows)] = parcel.can_tell
+    if can_tell.all():
+        return None, one
+    return one.only(~can_tell), one.only(can_tell) if can_tell.any() else None
 
 
 def _sensor_of(one: PlainFrames | OneFrame) -> str:

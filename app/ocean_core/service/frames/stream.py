@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from ocean_core.protocol.nanogridata.bulk import Kind, Run, read_run
@@ -61,7 +60,8 @@ class FrameStream:
         if self._tail:
             data, self._tail = self._tail + data, b""
         # A sender that may not speak for all devices needs a look at each.
-        kinds = _NOTHING if way.principal.sensors else self._service.names.kinds
+        quick = self._service.is_open and not way.principal.sensors
+        kinds = self._service.names.kinds if quick else _NOTHING
         at, end = 0, len(data)
         self._judged, self.has_more = 0, False
         while at < end:
@@ -71,7 +71,8 @@ class FrameStream:
             if not self._reader.pending:
                 run = read_run(data, at, kinds, RUN_FRAMES_MAX)
                 if run.starts:
-                    at = self._take_run(run, way)
+                    self._take_run(run, way)
+                    at = run.stop
                     continue
                 if run.is_partial:
                     self._tail = data[at:]
@@ -80,19 +81,12 @@ class FrameStream:
             self._carefully(data[at : at + step], way)
             at += step
 
-    def _take_run(self, run: Run, way: Delivery) -> int:
-        """Take a run; return up to where it was taken."""
-        service = self._service
+    def _take_run(self, run: Run, way: Delivery) -> None:
         if self._reader.skipping:
             # The bytes before belong to no frame: that is known only now.
             self._note(self._reader.end(), way)
-        if service.is_open and service.plain.take(run, way):
-            self._skipped = 0
-            return run.stop
-        first = [*run.starts, run.stop][: CAREFUL_FRAMES_MAX + 1]
-        for start, stop in pairwise(first):
-            self._carefully(run.data[start:stop], way)
-        return first[-1]
+        way.cargo.add_run(run, way)
+        self._skipped = 0
 
     def end(self, way: Delivery) -> None:
         """Take what is left as all there will be, after the end or a long silence."""

@@ -64,13 +64,16 @@ async def results(kit: FrameKit, chunks: Sequence[bytes], *, quickly: bool) -> o
         kit.service.names.learn = lambda *_: None  # type: ignore[method-assign]
         kit.service.names.kinds.clear()
     found = await kit.stream(*chunks)
-    told = [(one.outcome, one.detail, one.offset, one.first_id) for one in found]
-    held = [(one.frame, one.outcome, one.is_early) for one in kit.quarantine.frames]
+    told: list[tuple[object, ...]] = [(one.outcome, one.detail, one.offset) for one in found]
+    held = sorted((one.frame, one.outcome, one.is_early) for one in kit.quarantine.frames)
     counted: dict[str, int] = {}
     for counts in kit.buffer.counted:
         for sensor_id, count in counts.items():
             counted[sensor_id] = counted.get(sensor_id, 0) + count
-    return sorted(kit.readings()), [one[:3] for one in told], held, counted
+    outcomes = sorted(str(one[0]) for one in told)
+    # Which of two equal frames is the duplicate is all the same.
+    good = [("good",) if one[0] in {"stored", "duplicate"} else one for one in told]
+    return sorted(kit.readings()), outcomes, good, held, counted
 
 
 @settings(max_examples=60)
