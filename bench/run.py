@@ -30,6 +30,7 @@ ROWS = (
     "accounts",
     "singles",
     "batches",
+    "nanogridata",
     "nanogridata_decode",
     "flash",
     "resources",

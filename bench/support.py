@@ -309,19 +309,28 @@ class Server:
     """A real `ocean serve` on a data directory, from start to stop."""
 
     def __init__(
-        self, data_dir: Path, *, port: int = 0, settings: Mapping[str, object] | None = None
+        self,
+        data_dir: Path,
+        *,
+        port: int = 0,
+        settings: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir
+        # Several servers at a time would want the same ports for frames.
+        settings = {"nanogridata.tcp": False, "nanogridata.udp": False} | dict(settings or {})
         given = {
             f"OCEAN_{name.upper().replace('.', '__')}": str(value).lower()
-            for name, value in (settings or {}).items()
+            for name, value in settings.items()
         }
         self._log = (data_dir.parent / f"{data_dir.name}.log").open("ab")
         self.process = subprocess.Popen(
             [str(OCEAN), "serve", "--port", str(port), "--data-dir", str(data_dir)],
             stdout=self._log,
             stderr=self._log,
-            env={k: v for k, v in os.environ.items() if not k.startswith("OCEAN_")} | given,
+            env={k: v for k, v in os.environ.items() if not k.startswith("OCEAN_")}
+            | given
+            | dict(environment or {}),
         )
         self.port = port
 
@@ -383,6 +392,11 @@ class Server:
         code, body = self.get("/api/ocean/status")
         assert code == 200, body
         found: dict[str, Any] = json.loads(body)
+        return found
+
+    def run_info(self) -> dict[str, Any]:
+        """Return what run.json says."""
+        found: dict[str, Any] = json.loads((self.data_dir / "run.json").read_bytes())
         return found
 
     def drain(self, timeout_s: float) -> float:

@@ -31,7 +31,7 @@ from support.operational_kit import (
 )
 
 KILLS = 5
-DISK_BYTES = 6 * 1024 * 1024
+DISK_BYTES = 10 * 1024 * 1024
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
