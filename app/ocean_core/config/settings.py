@@ -230,8 +230,8 @@ class NanogridataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         str,
         Meta(
             min_length=1,
-            description="Address to listen on for both, 0.0.0.0 for all. Beyond loopback every "
-            "model needs a secret, and min_level must be 1 or more.",
+            description="Address to listen on for both, 0.0.0.0 for all. Beyond loopback there "
+            "must be a secret, and min_level must be 1 or more.",
         ),
     ] = "127.0.0.1"
     tcp_port: Annotated[

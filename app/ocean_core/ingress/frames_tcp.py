@@ -24,6 +24,7 @@ from ocean_core.service.frames.intake import FrameService
 from ocean_core.service.frames.parcel import AckParcel, Parcel
 from ocean_core.service.frames.stream import FrameStream
 from ocean_core.service.frames.terms import Source
+from ocean_core.service.rates import network_of
 
 ACK_REQUEST: Final = b"\xc1ACK"
 LOOK_EVERY_S: Final = 5.0
@@ -51,7 +52,20 @@ class FrameConnections:
         self._open: set[FrameConnection] = set()
         self._addresses: dict[str, int] = {}
         self._left = asyncio.Event()
+        self._waiting_bytes = 0
         services.service.on_open.append(self._wake)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what waits of all connections together is as much as may be."""
+        return self._waiting_bytes >= limits.FRAMES_WAITING_BYTES_MAX
+
+    def note_waiting(self, change: int) -> None:
+        """Count bytes that wait now, or do no more; at the bound nobody is read from."""
+        was_full = self.is_full
+        self._waiting_bytes += change
+        if self.is_full != was_full:
+            self._wake()
 
     def make(self) -> FrameConnection:
         """Return the protocol of a new connection."""
@@ -130,7 +144,7 @@ class FrameConnection(asyncio.Protocol):
         self._first = b""
         self._parcels: deque[tuple[Parcel, int]] = deque()
         self._waiting_bytes = 0
-        self._heard_at = services.clock.monotonic()
+        self._heard_at = self._begun_at = services.clock.monotonic()
         self._credit = float(self._rate)
         self._credit_at = self._heard_at
         self._slowed = False
@@ -145,7 +159,8 @@ class FrameConnection(asyncio.Protocol):
         """Begin, unless there are too many."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername") or ("", 0)
-        self._address = str(peer[0])
+        # Whoever has one IPv6 address has 2^64 of them.
+        self._address = network_of(str(peer[0]))
         self._source = Source("tcp", f"{peer[0]}:{peer[1]}")
         self._is_admitted = self._connections.admit(self, self._address)
         if not self._is_admitted:
@@ -166,7 +181,9 @@ class FrameConnection(asyncio.Protocol):
         """Take the next bytes."""
         if not self._is_admitted or self._is_ending:
             return
-        self._heard_at = self._clock.monotonic()
+        if self._stream.is_clean and not self._parcels:
+            # An unfinished frame, if it becomes one, begins now.
+            self._begun_at = self._clock.monotonic()
         if self._acks is None:
             data = self._greeted(self._first + data)
             if not data:
@@ -217,12 +234,12 @@ class FrameConnection(asyncio.Protocol):
         return data[len(ACK_REQUEST) :] if self._acks else data
 
     def _take(self, data: bytes) -> None:
-        service = self._service
-        parcel = AckParcel(self._advance) if self._acks else Parcel(self._advance)
-        self._parcels.append((parcel, len(data)))
-        self._waiting_bytes += len(data)
-        way = Delivery(parcel, service.store.cargo, self._source, service.arrival())
+        self._note_waiting(len(data))
+        held = self._stream.held + len(data)
+        parcel, way = self._delivery()
         self._stream.feed(data, way)
+        # What is not looked at yet goes on being counted as waiting.
+        self._parcels.append((parcel, held - self._stream.held))
         if self._stream.has_more and not self._is_going_on:
             self._is_going_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -232,17 +249,23 @@ class FrameConnection(asyncio.Protocol):
     def _end_stream(self) -> None:
         """Judge what is left of an unfinished frame (section 9, step 5)."""
         if self._first:
-            self._acks, self._first = False, b""
+            first, self._first, self._acks = self._first, b"", False
+            self._take(first)
         if self._stream.is_clean:
             return
-        service = self._service
-        parcel = AckParcel(self._advance) if self._acks else Parcel(self._advance)
-        self._parcels.append((parcel, 0))
-        way = Delivery(parcel, service.store.cargo, self._source, service.arrival())
+        parcel, way = self._delivery()
+        self._parcels.append((parcel, self._stream.held))
         self._stream.end(way)
         self._close_parcel(parcel)
 
+    def _delivery(self) -> tuple[Parcel, Delivery]:
+        service = self._service
+        parcel = AckParcel(self._advance) if self._acks else Parcel(self._advance)
+        return parcel, Delivery(parcel, service.store.cargo, self._source, service.arrival())
+
     def _close_parcel(self, parcel: Parcel) -> None:
+        if parcel.frames:
+            self._heard_at = self._clock.monotonic()
         if self._rate:
             self._spend(parcel.frames)
         parcel.close()
@@ -254,7 +277,7 @@ class FrameConnection(asyncio.Protocol):
         transport = self._transport
         while self._parcels and self._parcels[0][0].is_settled:
             parcel, size = self._parcels.popleft()
-            self._waiting_bytes -= size
+            self._note_waiting(-size)
             if isinstance(parcel, AckParcel) and transport is not None:
                 records = parcel.records()
                 if records and not transport.is_closing():
@@ -264,6 +287,10 @@ class FrameConnection(asyncio.Protocol):
         self.follow()
 
     # --- pace ---
+
+    def _note_waiting(self, change: int) -> None:
+        self._waiting_bytes += change
+        self._connections.note_waiting(change)
 
     def _spend(self, frames: int) -> None:
         """Count frames against the rate; sleep as long as they were too many."""
@@ -289,6 +316,7 @@ class FrameConnection(asyncio.Protocol):
             or self._stream.has_more
             or not self._can_write
             or not self._service.is_open
+            or self._connections.is_full
             or (self._service.store.is_full and bool(self._parcels))
         )
         if must_wait != self._is_paused:
@@ -299,13 +327,20 @@ class FrameConnection(asyncio.Protocol):
                 transport.resume_reading()
 
     def look(self, now: float) -> None:
-        """End an unfinished frame, or the connection, after a long silence."""
+        """End an unfinished frame, or the connection, when no frame has come for long.
+
+        Bytes alone are no sign of life: a frame takes a second on the slowest line.
+        """
         silent_s = now - self._heard_at
         if self._is_paused or self._parcels:
+            # It is not silent, it is not listened to.
             self._heard_at = now
         elif silent_s >= self._idle_s:
             self.finish()
-        elif silent_s >= limits.FRAME_PARTIAL_S and not self._stream.is_clean:
+        elif (
+            min(silent_s, now - self._begun_at) >= limits.FRAME_PARTIAL_S
+            and not self._stream.is_clean
+        ):
             self._end_stream()
 
     def finish(self) -> None:

@@ -157,4 +157,5 @@ class LogBridge(logging.Handler):
 
 def _plain(value: object) -> str:
     text = str(value)
-    return json.dumps(text) if not text or any(c in text for c in ' "\n\r\t=') else text
+    is_plain = text.isprintable() and not any(letter in text for letter in ' "=')
+    return text if text and is_plain else json.dumps(text)

@@ -13,6 +13,7 @@ from ocean_core.ingress.frames_tcp import (
     FrameConnections,
     TcpServices,
 )
+from ocean_core.model import limits
 from ocean_core.model.access import ListenerInfo
 from ocean_core.model.errors import DiskFullError
 from ocean_core.obs.log import EventLog
@@ -253,6 +254,15 @@ def test_connections_are_bounded_in_all_and_by_address() -> None:
     run(case, trusted=False, connections_max=3, connections_per_address_max=2)
 
 
+def test_the_addresses_of_one_ipv6_network_count_as_one() -> None:
+    async def case(box: Box) -> None:
+        addresses = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1")
+        wires = [box.connect(address) for address in addresses]
+        assert [wire.is_closed for wire in wires] == [False, False, True, False]
+
+    run(case, trusted=False, connections_max=9, connections_per_address_max=2)
+
+
 def test_garbage_alone_closes_the_connection() -> None:
     async def case(box: Box) -> None:
         wire = box.connect()
@@ -309,6 +319,44 @@ def test_a_silent_connection_is_closed() -> None:
         box.kit.clock.advance(2)
         box.connections.look()
         assert wire.is_closed
+
+    run(case)
+
+
+def test_a_byte_now_and_then_is_no_sign_of_life() -> None:
+    async def case(box: Box) -> None:
+        wire = box.connect()
+        frame = pressure()
+        wire.protocol.data_received(frame)
+        await box.kit.settle()
+        for at in range(25):
+            box.kit.clock.advance(25)
+            wire.protocol.data_received(frame[at : at + 1])
+            box.connections.look()
+            await box.kit.settle()
+        assert wire.is_closed
+
+    run(case)
+
+
+def test_all_connections_together_hold_a_bounded_number_of_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "FRAMES_WAITING_BYTES_MAX", 10_000)
+
+    async def case(box: Box) -> None:
+        box.kit.buffer.gate.clear()
+        wires = [box.connect() for _ in range(5)]
+        for number, wire in enumerate(wires):
+            if wire.reads_now:
+                frames = (pressure(f"P-{number}", n) for n in range(60))
+                wire.protocol.data_received(b"".join(frames))
+        assert [wire.reads_now for wire in wires] == [False] * 5
+        box.kit.buffer.gate.set()
+        for _ in range(5):
+            await box.kit.settle()
+        assert [wire.reads_now for wire in wires] == [True] * 5
+        assert len({row[0] for row in box.kit.readings()}) < 5
 
     run(case)
 

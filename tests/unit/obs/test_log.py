@@ -14,6 +14,8 @@ def test_text_is_one_line_whatever_the_fields_hold() -> None:
     line = stream.getvalue()
     assert line.count("\n") == 1
     assert 'buffer.failed reason="two\\nlines" path="/a b"' in line
+    log.info("buffer.recovered", source="\x1b[2Jx", what="")
+    assert stream.getvalue().endswith('source="\\u001b[2Jx" what=""\n')
 
 
 def test_json_has_time_level_event_and_fields() -> None:

@@ -148,6 +148,57 @@ async def test_a_flood_costs_few_commits_and_little_memory(tmp_path: Path) -> No
 
 
 @in_loop
+async def test_a_flood_that_does_not_end_wears_no_disk_and_holds_up_nobody(tmp_path: Path) -> None:
+    async with lab(tmp_path, frames_max=100) as box:
+        burst = 2 * limits.QUARANTINE_WAITING_MAX
+
+        def kept() -> float:
+            return box.metrics.value("ocean_quarantine_kept_total")
+
+        sent = 0
+
+        async def flood(numbers: range) -> None:
+            nonlocal sent
+            sent += len(numbers)
+            for number in numbers:
+                box.quarantine.keep(box.refused(frame_of(number)))
+            await box.quarantine.settle()
+
+        for start in range(0, 4 * burst, 2_000):
+            await flood(range(start, start + 2_000))
+        assert kept() <= burst
+        # Nobody waits, nothing is written; what comes too fast is counted.
+        before = commits(box)
+        await asyncio.wait_for(flood(range(100_000, 110_000)), 1)
+        assert commits(box) == before
+        box.clock.advance(5)
+        await asyncio.wait_for(box.quarantine.tick(), 5)
+        assert kept() <= burst + 5 * gathering.STEADY_ROWS_PER_S
+        await box.quarantine.close()
+        assert (await box.ledger())["", "quarantined"] == sent
+
+
+@in_loop
+async def test_the_upkeep_does_not_wait_for_the_end_of_a_flood(tmp_path: Path) -> None:
+    async with lab(tmp_path) as box:
+        number = 0
+
+        async def flood() -> None:
+            nonlocal number
+            while True:
+                number += 1
+                box.quarantine.keep(box.refused(frame_of(number)))
+                await asyncio.sleep(0.001)
+
+        flooding = asyncio.create_task(flood())
+        try:
+            await asyncio.sleep(0.02)
+            await asyncio.wait_for(box.quarantine.tick(), 5)
+        finally:
+            flooding.cancel()
+
+
+@in_loop
 async def test_a_store_that_hangs_or_fails_does_not_hold_up_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ BUCKET_S: Final = 4
 _TABLE_FRAMES_MAX: Final = 131_072
 _SLOTS_MIN: Final = 64
 _ABSENT: Final = 0
+_WORD: Final = 2**64 - 1
 
 IdColumn = npt.NDArray[np.uint64]
 """Identities, one row of two words each; see ``id_column``."""
@@ -106,6 +107,24 @@ class _Table:
             slots[open_] = (slots[open_] + 1) & self._mask
         return repeated
 
+    def slot_of(self, first: int, second: int) -> int:
+        """Return where an identity lies, or the free slot where it would: see ``state`` there.
+
+        The same as ``find`` for one: calls of numpy cost too much for that.
+        """
+        slot = ((first * int(self._factor)) & _WORD) >> int(self._shift)
+        while self.state[slot] != _ABSENT and not (
+            self._first[slot] == first and self._second[slot] == second
+        ):
+            slot = (slot + 1) & self._mask
+        return slot
+
+    def put(self, slot: int, first: int, second: int) -> None:
+        """Reserve an identity in a free slot."""
+        self._first[slot], self._second[slot] = first, second
+        self.state[slot] = Seen.RESERVED
+        self.count += 1
+
     def entries(self) -> tuple[IdColumn, StateColumn]:
         """Return all that is here, to be put somewhere else."""
         held = np.flatnonzero(self.state)
@@ -141,8 +160,27 @@ class FrameMemory:
         states = np.empty(len(ids), dtype=np.uint8)
         for bucket, rows in _by_bucket(times_s):
             states[rows] = self._reserve(bucket, ids[rows])
-        self._bound()
         return states
+
+    def reserve_one(self, frame_id: bytes, time_s: int) -> Seen:
+        """The same as ``reserve`` for one frame, ten times as fast."""
+        first, second = (
+            int.from_bytes(frame_id[:8], "little"),
+            int.from_bytes(frame_id[8:], "little"),
+        )
+        tables = self._tables_of(time_s // BUCKET_S)
+        for table in tables:
+            slot = table.slot_of(first, second)
+            state = Seen(int(table.state[slot]))
+            if state is Seen.RELEASED:
+                table.state[slot] = Seen.RESERVED
+                return Seen.NEW
+            if state is not Seen.NEW:
+                return state
+        table = self._with_room(tables, 1)
+        table.put(table.slot_of(first, second), first, second)
+        self._added(tables, 1)
+        return Seen.NEW
 
     def mark(self, ids: IdColumn, times_s: TimeColumn, state: Seen) -> None:
         """Note what became of frames that were reserved."""
@@ -177,11 +215,20 @@ class FrameMemory:
         for bucket in [one for one in self._buckets if (one + 1) * BUCKET_S <= before_s]:
             self._count -= sum(table.count for table in self._buckets.pop(bucket))
 
-    def _reserve(self, bucket: int, ids: IdColumn) -> StateColumn:
+    def _tables_of(self, bucket: int) -> list[_Table]:
         tables = self._buckets.get(bucket)
         if tables is None:
             # The next seconds usually hold as much as those before.
             tables = self._buckets[bucket] = [_Table(self._expected, self._factor)]
+        return tables
+
+    def _added(self, tables: list[_Table], count: int) -> None:
+        self._count += count
+        self._expected = max(_SLOTS_MIN, min(sum(one.count for one in tables), _TABLE_FRAMES_MAX))
+        self._bound()
+
+    def _reserve(self, bucket: int, ids: IdColumn) -> StateColumn:
+        tables = self._tables_of(bucket)
         states = np.zeros(len(ids), dtype=np.uint8)
         absent = np.ones(len(ids), dtype=np.bool_)
         for table in tables:
@@ -199,10 +246,7 @@ class FrameMemory:
             before = table.count
             repeated = table.add(ids[fresh], np.full(len(fresh), Seen.RESERVED, dtype=np.uint8))
             states[fresh[repeated]] = Seen.RESERVED
-            self._count += table.count - before
-            self._expected = max(
-                _SLOTS_MIN, min(sum(one.count for one in tables), _TABLE_FRAMES_MAX)
-            )
+            self._added(tables, table.count - before)
         return states
 
     @staticmethod

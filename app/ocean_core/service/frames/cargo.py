@@ -99,13 +99,8 @@ class OneFrame:
     result: FrameResult
     transport: str
     model_id: int
-
-    @property
-    def series(self) -> Sequence[SeriesName]:
-        """The series of its rows."""
-        rows = self.readings if self.readings is not None else self.event
-        assert rows is not None
-        return rows.series
+    # Promised against the quota until it is known whether they are stored.
+    new_series: Sequence[SeriesName] = ()
 
     @property
     def size(self) -> int:

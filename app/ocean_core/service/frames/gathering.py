@@ -18,6 +18,10 @@ from ocean_core.storage.operational.quarantine import Arrival
 SETTLE_S: Final = 2.0
 PAUSE_S: Final = 0.25
 ROWS_PER_S: Final = 1_000
+STEADY_PAUSE_S: Final = 5.0
+STEADY_ROWS_PER_S: Final = 10
+"""A row costs about 5 KB on the disk: ten a second are as much as ten lone readings a second."""
+
 _CRC_BYTES: Final = 2
 _MAC_BYTES: Final[Mapping[int, tuple[int, ...]]] = {0: (2,), 1: (16,), 2: (32, 16), 3: (32, 16)}
 
@@ -29,7 +33,9 @@ class Gathering:
     """Frames that are not durable yet; bounded, the oldest give way. For the event loop.
 
     While nobody waits for it, what comes is written a few times a second at most, and never more
-    than ROWS_PER_S on average: a flood must neither keep the disk busy nor wear it.
+    than ROWS_PER_S on average: a flood must not keep the disk busy. Nor may it wear the disk:
+    beyond ``burst`` rows no more than STEADY_ROWS_PER_S are written, now and then, and nobody is
+    made to wait for them.
     """
 
     def __init__(
@@ -38,6 +44,8 @@ class Gathering:
         clock: Clock,
         counted_as: Callable[[str], str],
         turned_away: Callable[[], None],
+        *,
+        burst: int,
     ) -> None:
         """``turned_away`` is called for each frame that gave way."""
         self._write = write
@@ -53,21 +61,26 @@ class Gathering:
         self._next_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._is_failing = False
+        self._is_closing = False
+        self._burst = float(max(burst, 2 * limits.QUARANTINE_WAITING_MAX))
+        self._credit = self._burst
+        self._credit_at = clock.monotonic()
 
     def add(self, frame: RefusedFrame) -> None:
         """Take a frame."""
         self._waiting.append(frame)
         self._taken += 1
         self._bound()
-        if self._task is None and not self._is_failing:
+        if self._task is None and not self._is_failing and self._rows_allowed():
             self._begin()
 
     async def settle(self) -> None:
         """Return when all that was taken is durable, or given up; after SETTLE_S at the latest.
 
-        While the store fails it is not waited for at all: what waits is written when it is back.
+        While the store fails, or a flood has used up what may be written, it is not waited for at
+        all: what waits is written later.
         """
-        if self._settled >= self._taken or self._is_failing:
+        if self._settled >= self._taken or self._is_failing or not self._rows_allowed():
             return
         done = asyncio.get_running_loop().create_future()
         self._waiters.append((self._taken, done))
@@ -75,12 +88,31 @@ class Gathering:
         await asyncio.wait({done}, timeout=SETTLE_S)
 
     async def flush(self) -> None:
-        """Try again what could not be written, and write all that waits."""
+        """Try again what could not be written, and write what waits, as far as that is allowed."""
         if self._task is None and (self._waiting or self._turned_away):
             self._begin()
         if self._task is not None:
+            # Not for what comes meanwhile: a flood has no end.
+            done = asyncio.get_running_loop().create_future()
+            self._waiters.append((self._taken, done))
             self._hurry.set()
-            await asyncio.wait({self._task})
+            await asyncio.wait({done, self._task}, return_when=asyncio.FIRST_COMPLETED)
+
+    async def close(self) -> None:
+        """Write all that waits, as far as the store takes it."""
+        self._is_closing = True
+        await self.flush()
+        # A task that was under way may not have known that all is to be written.
+        await self.flush()
+
+    def _rows_allowed(self) -> int:
+        """Return how many rows may be written now."""
+        if self._is_closing:
+            return len(self._waiting) + 1
+        now = self._clock.monotonic()
+        earned = (now - self._credit_at) * STEADY_ROWS_PER_S
+        self._credit, self._credit_at = min(self._burst, self._credit + earned), now
+        return max(0, int(self._credit))
 
     def _begin(self) -> None:
         self._is_failing = False
@@ -91,7 +123,7 @@ class Gathering:
         self._task = None
         if task.cancelled() or task.exception() is not None:
             self._is_failing = True
-        if self._is_failing:
+        if self._is_failing or not self._rows_allowed():
             self._let_go(self._taken)
         elif self._waiting:
             self._begin()
@@ -99,9 +131,10 @@ class Gathering:
     async def _run(self) -> None:
         while self._waiting or self._turned_away:
             await self._pause()
-            upto, batch = self._taken, self._waiting
+            allowed = self._rows_allowed()
+            batch = deque(self._waiting.popleft() for _ in range(min(allowed, len(self._waiting))))
+            upto = self._taken - len(self._waiting)
             counts, self._turned_away = self._turned_away, Counter()
-            self._waiting = deque()
             try:
                 await self._write(batch, counts)
             except OceanError:
@@ -112,8 +145,13 @@ class Gathering:
                 return
             self._settled = upto
             self._let_go(upto)
-            pause_s = max(PAUSE_S, len(batch) / ROWS_PER_S)
+            self._credit -= len(batch)
+            is_over = not self._rows_allowed()
+            pause_s = STEADY_PAUSE_S if is_over else max(PAUSE_S, len(batch) / ROWS_PER_S)
             self._next_at = self._clock.monotonic() + pause_s
+            if is_over:
+                # Goes on with the next frame, or flush.
+                return
 
     async def _pause(self) -> None:
         """Wait until it is time to write again, or somebody waits for it."""

@@ -224,9 +224,10 @@ class FrameService:
         way.cargo.add(
             OneFrame(
                 way.parcel, rows, ids, times_s, opened.readings, opened.event, opened.result,
-                way.source.transport, header.model_id,
+                way.source.transport, header.model_id, opened.new_series,
             )
         )  # fmt: skip
+        self.parts.quota.promise(opened.new_series)
         self._learn(frame, header, proof, opened)
 
     def take_again(self, frame: bytes, rows: Rows, state: Seen, way: Delivery) -> None:
@@ -263,12 +264,13 @@ class FrameService:
         way.parcel.skipped(count, why)
 
     def _reserve(self, identity: bytes, header: Header, source: Source) -> Seen:
-        ids, times_s = single_id(identity, header.timestamp)
         memory = self.parts.memory
-        if source.transport == "retry" and memory.look(ids, times_s)[0] == Seen.REFUSED:
-            # What was wrong with it may have been put right on this side.
-            memory.mark(ids, times_s, Seen.RELEASED)
-        return Seen(int(memory.reserve(ids, times_s)[0]))
+        if source.transport == "retry":
+            ids, times_s = single_id(identity, header.timestamp)
+            if memory.look(ids, times_s)[0] == Seen.REFUSED:
+                # What was wrong with it may have been put right on this side.
+                memory.mark(ids, times_s, Seen.RELEASED)
+        return memory.reserve_one(identity, header.timestamp)
 
     def _learn(self, frame: bytes, header: Header, proof: Proof, opened: Opened) -> None:
         """Remember the device, and that frames like this one are plain from now on."""

@@ -82,7 +82,11 @@ class FrameParts:
 
     def count(self, transport: str, model_id: int | None, outcome: str, count: int) -> None:
         """Count frames by what became of them."""
-        model = "none" if model_id is None else f"0x{model_id:02x}"
+        if model_id is None:
+            model = "none"
+        else:
+            # Whoever sends unsigned frames of every number must not make as many figures.
+            model = f"0x{model_id:02x}" if self.models.is_known(model_id) else "other"
         self.metrics.add("ocean_nanogridata_frames_total", count, transport, model, outcome)
 
     def count_models(self, transport: str, models: npt.NDArray[np.uint8], outcome: str) -> None:

@@ -81,7 +81,9 @@ class Quarantine(QuarantineSink):
         self._newest_arrival_us = newest_arrival_us
         self._notes: dict[bytes, None] = {}
         self._is_loaded = False
-        self._gathering = Gathering(self._write, clock, self._counted_as, self._turned_away)
+        self._gathering = Gathering(
+            self._write, clock, self._counted_as, self._turned_away, burst=frames_max
+        )
         self._retrying = Retrying(
             store, clock, self._named, self._gone, lambda: self.taker, markers_kept_s, faults
         )
@@ -143,7 +145,7 @@ class Quarantine(QuarantineSink):
 
     async def close(self) -> None:
         """Write what waits, as far as the store takes it."""
-        await self._gathering.flush()
+        await self._gathering.close()
 
     async def _let_stored_go(self) -> None:
         """Release frames that came again, were taken then, and so need not be tried any more.

@@ -130,6 +130,7 @@ class FrameStore:
         parts.memory.mark(*frames_of(intake.frames), Seen.STORED)
         if receipt.duplicate:
             for one in loaded.frames:
+                self._release(one)
                 loaded.settle(one, FrameResult(DUPLICATE, sensor_id=_sensor_of(one)))
             return
         parts.metrics.add("ocean_telemetry_ingested_total", intake.rows)
@@ -139,7 +140,7 @@ class FrameStore:
                 parts.count_models(one.transport, self._names.models(one.places), STORED)
             else:
                 parts.count(one.transport, one.model_id, STORED, 1)
-                parts.quota.learn(one.series)
+                parts.quota.learn(one.new_series)
         loaded.stored(receipt.first_reading_id or receipt.first_event_id)
 
     def _failed(self, loaded: Loaded, error: OceanError) -> None:
@@ -153,6 +154,7 @@ class FrameStore:
                 self._again.append(silent)
             if one is None:
                 continue
+            self._release(one)
             parts.memory.mark(one.ids, one.times_s, Seen.RELEASED)
             parts.metrics.add("ocean_telemetry_refused_total", len(one.ids), error.code)
             parts.count(one.transport, None, error.code, len(one.ids))
@@ -162,6 +164,11 @@ class FrameStore:
         if self._again and self._timer is None:
             # Their connections are not read from until then.
             self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._try_again)
+
+    def _release(self, one: PlainFrames | OneFrame) -> None:
+        """Let others have the series that would have been new."""
+        if isinstance(one, OneFrame):
+            self._parts.quota.release(one.new_series)
 
     def _sensors_of(self, one: PlainFrames | OneFrame) -> dict[str, int]:
         """Return how many frames there are of which sensor."""

@@ -51,9 +51,14 @@ class FrameStream:
         return self._reader.is_hopeless
 
     @property
+    def held(self) -> int:
+        """How many bytes are here that were not looked at, or are of an unfinished frame."""
+        return len(self._tail) + self._reader.pending
+
+    @property
     def is_clean(self) -> bool:
         """Whether nothing is left of an unfinished frame."""
-        return not self._tail and not self._reader.pending
+        return not self.held
 
     def feed(self, data: bytes, way: Delivery) -> None:
         """Take the next bytes."""

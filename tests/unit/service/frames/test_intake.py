@@ -278,6 +278,35 @@ def test_a_quota_names_itself() -> None:
     run(case)
 
 
+def test_a_quota_counts_frames_that_come_together() -> None:
+    def gas(device: str, number: int) -> bytes:
+        payload = gas_payload(device, f"g{number}", NOW_S, 1)
+        return encode(GAS, 1, payload, level=0, timestamp=NOW_S)
+
+    async def case(kit: FrameKit) -> None:
+        found = await kit.outcomes(*(gas("G", number % 50) for number in range(50)))
+        assert found == ["stored"] * 3 + ["OC-2007"] * 47
+        found = [one.outcome for one in await kit.stream(b"".join(gas("H", n) for n in range(50)))]
+        assert found == ["stored"] * 3 + ["OC-2007"] * 47
+        assert len(kit.quota) == 6
+
+    run(case)
+
+
+def test_what_could_not_be_stored_takes_no_place_of_the_quota() -> None:
+    async def case(kit: FrameKit) -> None:
+        def gas(number: int) -> bytes:
+            payload = gas_payload("G", f"g{number}", NOW_S, 1)
+            return encode(GAS, 1, payload, level=0, timestamp=NOW_S)
+
+        kit.buffer.failure = lambda: DiskFullError("the disk is full")
+        assert set(await kit.outcomes(*map(gas, range(3)))) == {DiskFullError.code}
+        kit.buffer.failure = None
+        assert await kit.outcomes(*map(gas, range(3, 7))) == ["stored"] * 3 + ["OC-2007"]
+
+    run(case)
+
+
 def test_frames_of_senders_that_cannot_be_told_are_tried_again() -> None:
     from ocean_core.service.frames.parcel import Parcel
     from ocean_core.service.frames.stream import FrameStream

@@ -71,8 +71,9 @@ async def results(kit: FrameKit, chunks: Sequence[bytes], *, quickly: bool) -> o
         for sensor_id, count in counts.items():
             counted[sensor_id] = counted.get(sensor_id, 0) + count
     outcomes = sorted(str(one[0]) for one in told)
-    # Which of two equal frames is the duplicate is all the same.
-    good = [("good",) if one[0] in {"stored", "duplicate"} else one for one in told]
+    # Which of two equal frames came first is all the same.
+    same = {"stored": "good", "duplicate": "good", "E_PROFILE": "bad", "E_REPLAY": "bad"}
+    good = [(same[str(one[0])],) if one[0] in same else one for one in told]
     return sorted(kit.readings()), outcomes, good, held, counted
 
 
