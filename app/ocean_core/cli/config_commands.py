@@ -51,9 +51,10 @@ def show_command(
 @data_dir_option
 @config_option
 def check_command(data_dir: str | None, config_file: Path | None) -> None:
-    """Check file, environment, certificate and models file; exit code 78 if something is wrong."""
+    """Check file, environment, certificate, models, secrets; exit code 78 if something is wrong."""
     from ocean_core.obs.clock import SystemClock
     from ocean_core.obs.log import EventLog
+    from ocean_core.runtime.frames import read_rules
     from ocean_core.runtime.listeners import prepare_tls
     from ocean_core.service.frames.models_file import load_models
 
@@ -61,9 +62,10 @@ def check_command(data_dir: str | None, config_file: Path | None) -> None:
         click.echo(f"ocean: warning: {told}", err=True)
     loaded = settings_from(config_file, {"data.dir": data_dir})
     clock = SystemClock()
+    data_path = Path(loaded.settings.data.dir).expanduser().absolute()
     with naming_origin(loaded):
         prepare_tls(loaded.settings, clock, EventLog(clock))
-    data_path = Path(loaded.settings.data.dir).expanduser().absolute()
+        read_rules(loaded.settings, data_path, clock, EventLog(clock))
     described = load_models(loaded.settings.nanogridata, data_path)
     if described.path:
         count = len(described.models)
@@ -79,4 +81,16 @@ def check_command(data_dir: str | None, config_file: Path | None) -> None:
 
 def _value_of(values: dict[str, dict[str, object]], name: str) -> object:
     section, key = name.split(".", 1)
-    return values[section][key]
+    value = values[section][key]
+    if name == "nanogridata.secret_files":
+        assert isinstance(value, list | tuple)
+        return [_without_secret(str(entry)) for entry in value]
+    return value
+
+
+def _without_secret(entry: str) -> str:
+    """Return MODEL=PATH, without a path that is none: it may be the secret itself."""
+    named, is_given, path = entry.rpartition("=")
+    if not is_given or Path(path).expanduser().exists():
+        return entry
+    return f"{named}=(no such file, not shown)"

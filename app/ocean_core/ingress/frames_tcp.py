@@ -118,7 +118,7 @@ class FrameConnections:
 
     def _wake(self) -> None:
         for connection in list(self._open):
-            connection.follow()
+            connection.wake()
 
     def _show(self) -> None:
         self.services.metrics.set("ocean_nanogridata_connections", len(self._open))
@@ -142,6 +142,7 @@ class FrameConnection(asyncio.Protocol):
         self._is_admitted = False
         self._acks: bool | None = None
         self._first = b""
+        self._early = b""
         self._parcels: deque[tuple[Parcel, int]] = deque()
         self._waiting_bytes = 0
         self._heard_at = self._begun_at = services.clock.monotonic()
@@ -181,15 +182,27 @@ class FrameConnection(asyncio.Protocol):
         """Take the next bytes."""
         if not self._is_admitted or self._is_ending:
             return
+        if not self._service.is_open:
+            # uvloop reads a new connection once although it was told to wait.
+            self._early += data
+            if self._transport is not None:
+                self._transport.pause_reading()
+            return
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         if self._stream.is_clean and not self._parcels:
             # An unfinished frame, if it becomes one, begins now.
             self._begun_at = self._clock.monotonic()
         if self._acks is None:
             data = self._greeted(self._first + data)
-            if not data:
-                return
-        self._service.follow_keys()
-        self._take(data)
+        if data:
+            self._take(data)
+
+    def _take_early(self) -> None:
+        early, self._early = self._early, b""
+        if early:
+            self._receive(early)
 
     def _go_on(self) -> None:
         """Look at what was put off."""
@@ -248,6 +261,7 @@ class FrameConnection(asyncio.Protocol):
 
     def _end_stream(self) -> None:
         """Judge what is left of an unfinished frame (section 9, step 5)."""
+        self._take_early()
         if self._first:
             first, self._first, self._acks = self._first, b"", False
             self._take(first)
@@ -305,6 +319,12 @@ class FrameConnection(asyncio.Protocol):
         self._slowed = False
         self.follow()
 
+    def wake(self) -> None:
+        """Go on, if what was in the way is not there any more."""
+        if self._early and self._service.is_open and not self._is_ending:
+            self._take_early()
+        self.follow()
+
     def follow(self) -> None:
         """Read from the device, or do not, whichever is right now."""
         transport = self._transport
@@ -317,7 +337,7 @@ class FrameConnection(asyncio.Protocol):
             or not self._can_write
             or not self._service.is_open
             or self._connections.is_full
-            or (self._service.store.is_full and bool(self._parcels))
+            or (self._service.is_full and bool(self._parcels))
         )
         if must_wait != self._is_paused:
             self._is_paused = must_wait
@@ -349,5 +369,6 @@ class FrameConnection(asyncio.Protocol):
             return
         self._end_stream()
         self._is_ending = True
-        self._transport.pause_reading()
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
         self._advance()

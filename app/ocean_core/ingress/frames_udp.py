@@ -70,7 +70,7 @@ class FrameDatagrams(asyncio.DatagramProtocol):
         service.follow_keys()
         if self._rate:
             turn = [one for one in turn if self._is_in_rate(*one)]
-        if not service.is_open or service.store.is_full:
+        if not service.is_open or service.is_full:
             for data, address in turn:
                 self._refuse(data, address, is_full=service.is_open)
             return

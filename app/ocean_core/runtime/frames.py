@@ -46,7 +46,8 @@ class FrameRules:
     @property
     def window_s(self) -> int:
         """For how long a frame may be sent again."""
-        return self.models.age_s_max + self.models.future_s_max
+        # Whole seconds are compared, and a block's arrival is finer: one more.
+        return self.models.age_s_max + self.models.future_s_max + 1
 
 
 @dataclass(frozen=True, slots=True)

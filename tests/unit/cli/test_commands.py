@@ -105,6 +105,22 @@ def test_config_show_tells_values_and_origin(
     }
 
 
+def test_config_show_hides_a_secret_that_stands_where_its_path_belongs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    key = tmp_path / "esp32.key"
+    key.write_text("ab" * 32)
+    monkeypatch.setenv("OCEAN_NANOGRIDATA__SECRET_FILES", f"0x10={'cd' * 32},0x20={key}")
+    for more in ([], ["--json"]):
+        _, out, err = run(capsys, "config", "show", *more)
+        assert "cdcd" not in out + err
+        assert f"0x20={key}" in out
+    code, out, err = run(capsys, "config", "check")
+    assert code == 78
+    assert "cdcd" not in out + err
+    assert "OC-1006" in err
+
+
 def test_config_commands_take_the_data_directory(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

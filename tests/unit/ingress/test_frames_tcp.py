@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from ocean_core.config.settings import NanogridataSettings
 from ocean_core.ingress.frames_tcp import (
@@ -224,6 +225,29 @@ def test_nobody_is_read_from_before_it_is_known_what_came() -> None:
         assert wire.reads_now
 
     run(case, is_open=False)
+
+
+def test_what_is_read_before_all_the_same_waits_for_it() -> None:
+    """As uvloop does: it begins to read a connection that was told to wait when it was made."""
+
+    async def case() -> None:
+        box, loop = Box(), asyncio.get_running_loop()
+        server = await loop.create_server(box.connections.make, "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(ACK_REQUEST + pressure(pa=1) + pressure(pa=2))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.read(1), 0.2)
+            await box.kit.service.open()
+            records = await asyncio.wait_for(reader.readexactly(24), 10)
+            assert (records[2], records[14]) == (STORED, STORED)
+            assert not box.kit.quarantine.frames
+            writer.close()
+            box.connections.close()
+            await box.kit.service.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(case(), 20))
 
 
 def test_a_rate_slows_a_device_down() -> None:

@@ -4,7 +4,9 @@ A frame is known by its identity (16 bytes) and its header time. Since the ident
 header time, a repeat has the same one: frames lie in buckets of a few seconds of header time, and a
 bucket goes as a whole once its frames would be refused for their age anyway. A bucket is a chain of
 hash tables with open addressing in numpy arrays, 17 bytes per slot: a million frames take about
-35 MB. Beyond the bound the oldest table goes first; what it held is forgotten, and counted.
+35 MB. Beyond the bound the table goes first that nothing was added to for longest, whatever its
+header times: a device that sends what it has stored for hours needs its repeats known, too. What it
+held is forgotten, and counted.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ocean_core.protocol.nanogridata.frame import FRAME_ID_BYTES
 BUCKET_S: Final = 4
 _TABLE_FRAMES_MAX: Final = 131_072
 _SLOTS_MIN: Final = 64
+_TABLES_MIN: Final = 8
 _ABSENT: Final = 0
 _WORD: Final = 2**64 - 1
 
@@ -52,7 +55,8 @@ def id_column(ids: bytes) -> IdColumn:
 class _Table:
     """Open addressing with linear probing; never more than two thirds full."""
 
-    def __init__(self, frames: int, factor: np.uint64) -> None:
+    def __init__(self, frames: int, factor: np.uint64, most: int) -> None:
+        # ``most`` is how many it takes before it counts as full.
         bits = max(_SLOTS_MIN, frames + frames // 2).bit_length()
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1
@@ -60,7 +64,7 @@ class _Table:
         self._first = np.zeros(1 << bits, dtype=np.uint64)
         self._second = np.zeros(1 << bits, dtype=np.uint64)
         self.state = np.zeros(1 << bits, dtype=np.uint8)
-        self.room = min((1 << bits) * 2 // 3, _TABLE_FRAMES_MAX)
+        self.room = min((1 << bits) * 2 // 3, most)
         self.count = 0
 
     def find(self, ids: IdColumn) -> _Slots:
@@ -145,6 +149,10 @@ class FrameMemory:
         self.frames_max = frames_max
         self._factor = np.uint64(int.from_bytes(random_bytes(8), "little") | 1)
         self._buckets: dict[int, list[_Table]] = {}
+        # Each table with its bucket; the one that was added to last stands last.
+        self._order: dict[_Table, int] = {}
+        # What goes at once when there are too many is a part of all.
+        self._table_max = max(_SLOTS_MIN, min(_TABLE_FRAMES_MAX, frames_max // _TABLES_MIN))
         self._expected = _SLOTS_MIN
         self._count = 0
         self.forgotten = 0
@@ -179,7 +187,7 @@ class FrameMemory:
                 return state
         table = self._with_room(tables, 1)
         table.put(table.slot_of(first, second), first, second)
-        self._added(tables, 1)
+        self._added(time_s // BUCKET_S, table, 1)
         return Seen.NEW
 
     def mark(self, ids: IdColumn, times_s: TimeColumn, state: Seen) -> None:
@@ -213,18 +221,26 @@ class FrameMemory:
     def expire(self, before_s: int) -> None:
         """Forget the frames whose header time lies before ``before_s``, a few seconds later."""
         for bucket in [one for one in self._buckets if (one + 1) * BUCKET_S <= before_s]:
-            self._count -= sum(table.count for table in self._buckets.pop(bucket))
+            for table in self._buckets.pop(bucket):
+                self._order.pop(table, None)
+                self._count -= table.count
 
     def _tables_of(self, bucket: int) -> list[_Table]:
         tables = self._buckets.get(bucket)
         if tables is None:
             # The next seconds usually hold as much as those before.
-            tables = self._buckets[bucket] = [_Table(self._expected, self._factor)]
+            tables = self._buckets[bucket] = [self._table(self._expected)]
         return tables
 
-    def _added(self, tables: list[_Table], count: int) -> None:
+    def _table(self, frames: int) -> _Table:
+        return _Table(frames, self._factor, self._table_max)
+
+    def _added(self, bucket: int, table: _Table, count: int) -> None:
         self._count += count
-        self._expected = max(_SLOTS_MIN, min(sum(one.count for one in tables), _TABLE_FRAMES_MAX))
+        self._order.pop(table, None)
+        self._order[table] = bucket
+        held = sum(one.count for one in self._buckets[bucket])
+        self._expected = max(_SLOTS_MIN, min(held, self._table_max))
         self._bound()
 
     def _reserve(self, bucket: int, ids: IdColumn) -> StateColumn:
@@ -246,7 +262,7 @@ class FrameMemory:
             before = table.count
             repeated = table.add(ids[fresh], np.full(len(fresh), Seen.RESERVED, dtype=np.uint8))
             states[fresh[repeated]] = Seen.RESERVED
-            self._added(tables, table.count - before)
+            self._added(bucket, table, table.count - before)
         return states
 
     @staticmethod
@@ -264,20 +280,23 @@ class FrameMemory:
         if table.count + frames <= table.room:
             return table
         wanted = table.count + frames
-        if wanted > _TABLE_FRAMES_MAX:
-            table = _Table(max(frames, _TABLE_FRAMES_MAX), self._factor)
+        if wanted > self._table_max:
+            table = self._table(max(frames, self._table_max))
             tables.append(table)
             return table
-        larger = _Table(min(2 * wanted, _TABLE_FRAMES_MAX), self._factor)
+        larger = self._table(min(2 * wanted, self._table_max))
         larger.add(*table.entries())
+        self._order.pop(table, None)
         tables[-1] = larger
         return larger
 
     def _bound(self) -> None:
-        while self._count > self.frames_max:
-            bucket = min(self._buckets)
+        # What was added to last is on its way to the disk, and stays in any case.
+        while self._count > self.frames_max and len(self._order) > 1:
+            oldest = next(iter(self._order))
+            bucket = self._order.pop(oldest)
             tables = self._buckets[bucket]
-            oldest = tables.pop(0)
+            tables.remove(oldest)
             if not tables:
                 del self._buckets[bucket]
             self._count -= oldest.count

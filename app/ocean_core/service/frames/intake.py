@@ -17,7 +17,7 @@ from typing import Final
 from ocean_core.buffer.port import BufferState
 from ocean_core.model.access import LOCAL, Principal
 from ocean_core.model.errors import BufferUnavailableError, FrameError, OceanError
-from ocean_core.model.receipt import IdempotencyKey
+from ocean_core.model.receipt import FRAME_NOTE_BYTES, IdempotencyKey
 from ocean_core.protocol.nanogridata.check import frame_id, prove
 from ocean_core.protocol.nanogridata.frame import (
     HEADER_BYTES,
@@ -29,8 +29,10 @@ from ocean_core.protocol.nanogridata.frame import (
 from ocean_core.protocol.nanogridata.header import check_size, read_header
 from ocean_core.protocol.nanogridata.replay import Seen
 from ocean_core.protocol.nanogridata.secret import HmacSecret
+from ocean_core.service.accounts.uninterrupted import uninterrupted
 from ocean_core.service.frames.cargo import Cargo, OneFrame, frames_of, single_id
 from ocean_core.service.frames.delivery import Delivery
+from ocean_core.service.frames.horizon import Horizon
 from ocean_core.service.frames.judge import Arrival, Judge, Opened, refused
 from ocean_core.service.frames.names import Place, PlainNames, is_plain
 from ocean_core.service.frames.parcel import ResultParcel, Rows
@@ -47,6 +49,7 @@ _REPLAYED: Final = FrameRefusedError(
     Outcome.REPLAY, 0, "the same frame came before, and was refused for what it holds"
 )
 _STREAM_STEP_BYTES: Final = 64 * 1024
+_LOADED_BYTES: Final = 16_384 * FRAME_NOTE_BYTES
 
 
 class FrameService:
@@ -61,7 +64,9 @@ class FrameService:
         self.store = FrameStore(parts, self.names, PlainJudge(self).judge, self._resolve)
         self._keys_version = parts.keys.version
         # A frame is remembered as long as its time lets it in.
-        self._window_s = parts.models.age_s_max + parts.models.future_s_max
+        # Whole seconds are compared, and a block's arrival is finer: one more.
+        self._window_s = parts.models.age_s_max + parts.models.future_s_max + 1
+        self._horizon = Horizon(parts.clock, self._window_s)
         self._is_open = False
 
     # --- start, upkeep, end ---
@@ -79,14 +84,25 @@ class FrameService:
         if self._is_open:
             return
         parts = self.parts
-        since_us = parts.clock.now_us() - self._window_s * 1_000_000
+        # A clock that is ahead now may be right again tomorrow.
+        self._horizon.begin(parts.buffer.newest_arrival_us)
+        since_us = (self._horizon.now_s() - self._window_s) * 1_000_000
         kept = await parts.buffer.kept_frames(since_us, parts.memory.frames_max)
-        # The newest last: of too many those are forgotten that came first.
-        for notes in reversed(kept):
-            parts.memory.load(*frames_of(notes))
+        kept.reverse()
+        # The newest last: of too many those are forgotten that came first. There may be as many
+        # blocks as frames, so they are put together, and others get their turn in between.
+        notes = b"".join(kept)
+        for at in range(0, len(notes), _LOADED_BYTES):
+            parts.memory.load(*frames_of(notes[at : at + _LOADED_BYTES]))
+            await asyncio.sleep(0)
         self._is_open = True
         for tell in self.on_open:
             tell()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that nobody should bring more for now."""
+        return self.store.is_full or self._repeats.is_full
 
     async def tick(self) -> None:
         """Look after what changes with time; every few seconds."""
@@ -96,9 +112,8 @@ class FrameService:
                 await self.open()
             except OceanError as error:
                 parts.log.warning("runtime.background_failed", task="frames", error=error.detail)
-        now_s = parts.clock.now_us() // 1_000_000
-        parts.memory.expire(now_s - self._window_s)
-        parts.gaps.tick(now_s)
+        parts.memory.expire(self._horizon.now_s() - self._window_s)
+        parts.gaps.tick(parts.clock.now_us() // 1_000_000)
         parts.metrics.set("ocean_nanogridata_remembered_frames", len(parts.memory))
         name = "ocean_nanogridata_forgotten_frames_total"
         parts.metrics.add(name, parts.memory.forgotten - parts.metrics.value(name))
@@ -127,19 +142,34 @@ class FrameService:
             return [FrameResult(DUPLICATE)] * len(frames)
         settled = asyncio.Event()
         parcel = ResultParcel(settled.set)
-        cargo = Cargo()
-        way = Delivery(parcel, cargo, source, self.arrival(arrival_us), principal, given)
+        way = Delivery(parcel, Cargo(), source, self.arrival(arrival_us), principal, given)
+        # What was reserved is stored or released, even if whoever asked has left.
+        return await uninterrupted(self._take(frames, way, key, parcel, settled))
+
+    async def _take(
+        self,
+        frames: Sequence[bytes],
+        way: Delivery,
+        key: IdempotencyKey | None,
+        parcel: ResultParcel,
+        settled: asyncio.Event,
+    ) -> list[FrameResult]:
         for frame in frames:
             self.take_whole(frame, way)
         parcel.close()
-        await self.store.store(cargo, principal, key)
+        await self.store.store(way.cargo, way.principal, key)
         await settled.wait()
-        return await self._told(parcel, source)
+        return await self._told(parcel, way.source)
 
     async def take_stream(
         self, body: bytes, source: Source, principal: Principal = LOCAL
     ) -> list[FrameResult]:
         """The same for frames back to back; see ``FrameTaker.take_stream``."""
+        return await uninterrupted(self._take_stream(body, source, principal))
+
+    async def _take_stream(
+        self, body: bytes, source: Source, principal: Principal
+    ) -> list[FrameResult]:
         settled = asyncio.Event()
         parcel = ResultParcel(settled.set)
         stream = FrameStream(self)

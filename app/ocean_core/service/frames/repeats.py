@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ocean_core.model.access import LOCAL
 from ocean_core.model.errors import BufferUnavailableError, OceanError
@@ -15,6 +15,8 @@ from ocean_core.service.frames.judge import Arrival, Judge
 from ocean_core.service.frames.parcel import Parcel, Rows
 from ocean_core.service.frames.parts import FrameParts
 from ocean_core.service.frames.terms import DUPLICATE, FrameResult, Source
+
+_HELD_MAX: Final = 8_192
 
 
 class Repeat(NamedTuple):
@@ -45,6 +47,11 @@ class RepeatBook:
         self._counted: list[tuple[Parcel, Rows, str]] = []
         self._counting: asyncio.Task[None] | None = None
         self._waiting: list[Repeat] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many wait that nobody should bring more for now."""
+        return len(self._waiting) + len(self._counted) >= _HELD_MAX
 
     def take(self, repeat: Repeat, state: Seen) -> None:
         """Take a repeat of a frame that is STORED, or RESERVED: then it waits for ``resolve``."""

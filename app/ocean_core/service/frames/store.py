@@ -48,13 +48,14 @@ class FrameStore:
         self._under_way = False
         self._is_closing = False
         self._again: list[PlainFrames | OneFrame] = []
+        self._again_rows = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits that nobody should bring more for now."""
-        return self.cargo.size + len(self._again) >= limits.FRAME_GROUP_ROWS_MAX
+        return self.cargo.size + self._again_rows >= limits.FRAME_GROUP_ROWS_MAX
 
     def send(self) -> None:
         """Store the shared cargo as soon as it is its turn."""
@@ -101,10 +102,12 @@ class FrameStore:
         """
         self._judge(cargo)
         loads = (cargo.readings(self._names.series), cargo.events())
-        await asyncio.gather(
-            *(self._store_load(load, principal, key) for load in loads if load is not None)
-        )
-        self._settled()
+        try:
+            await asyncio.gather(
+                *(self._store_load(load, principal, key) for load in loads if load is not None)
+            )
+        finally:
+            self._settled()
 
     async def _store_load(
         self, loaded: Loaded, principal: Principal, key: IdempotencyKey | None
@@ -133,7 +136,15 @@ class FrameStore:
                 self._release(one)
                 loaded.settle(one, FrameResult(DUPLICATE, sensor_id=_sensor_of(one)))
             return
-        parts.metrics.add("ocean_telemetry_ingested_total", intake.rows)
+        try:
+            self._note_stored(loaded)
+        finally:
+            # They are durable, and must be told so whatever else goes wrong.
+            loaded.stored(receipt.first_reading_id or receipt.first_event_id)
+
+    def _note_stored(self, loaded: Loaded) -> None:
+        parts = self._parts
+        parts.metrics.add("ocean_telemetry_ingested_total", loaded.intake.rows)
         for one in loaded.frames:
             if isinstance(one, PlainFrames):
                 parts.gaps.note(self._names.sensors, one.places, one.times_s)
@@ -141,7 +152,6 @@ class FrameStore:
             else:
                 parts.count(one.transport, one.model_id, STORED, 1)
                 parts.quota.learn(one.new_series)
-        loaded.stored(receipt.first_reading_id or receipt.first_event_id)
 
     def _failed(self, loaded: Loaded, error: OceanError) -> None:
         """Release frames that could not be stored; keep those whose sender cannot be told."""
@@ -152,6 +162,7 @@ class FrameStore:
             silent, one = _split(frames) if may_retry and not self._is_closing else (None, frames)
             if silent is not None:
                 self._again.append(silent)
+                self._again_rows += silent.size
             if one is None:
                 continue
             self._release(one)
@@ -191,6 +202,7 @@ class FrameStore:
             self._timer.cancel()
             self._timer = None
         again, self._again = self._again, []
+        self._again_rows = 0
         for one in again:
             self.cargo.add(one)
 

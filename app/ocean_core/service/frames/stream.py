@@ -64,6 +64,8 @@ class FrameStream:
         """Take the next bytes."""
         if self._tail:
             data, self._tail = self._tail + data, b""
+        # A secret that was taken away must not count for what was learned with it.
+        self._service.follow_keys()
         # A sender that may not speak for all devices needs a look at each.
         quick = self._service.is_open and not way.principal.sensors
         kinds = self._service.names.kinds if quick else _NOTHING

@@ -83,6 +83,23 @@ def test_the_oldest_are_forgotten_first_and_counted() -> None:
     assert (ours.look(*columns(*range(300, 400), at=3 * BUCKET_S)) == Seen.STORED).all()
 
 
+def test_what_comes_late_is_remembered_as_what_is_new() -> None:
+    ours = memory(frames_max=800)
+    ours.load(*columns(*range(800), at=5_000))
+    late = columns(*range(1_000, 1_050), at=100)
+    ours.load(*late)
+    assert ours.forgotten
+    assert (ours.look(*late) == Seen.STORED).all()
+
+
+def test_what_is_on_its_way_stays_however_many_there_are() -> None:
+    ours = memory(frames_max=100)
+    ours.reserve(*columns(*range(90), at=5_000))
+    ids = columns(*range(1_000, 1_200), at=5_000)
+    ours.reserve(*ids)
+    assert (ours.look(*ids) == Seen.RESERVED).all()
+
+
 def test_frames_are_forgotten_once_their_time_alone_refuses_them() -> None:
     ours = memory()
     ours.load(*columns(1, at=999))
