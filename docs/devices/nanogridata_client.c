@@ -416,6 +416,8 @@ static size_t read_secret(const char *path, uint8_t secret[SECRET_BYTES_MAX])
         else if (strchr(" \t\r\n", text[i]) == NULL || text[i] == 0)
             is_hex = 0;
     }
+    if (is_hex && digits % 2 != 0)
+        return 0;                               /* a digit was lost on the way */
     if (is_hex && digits % 2 == 0 && digits / 2 <= SECRET_BYTES_MAX) {
         for (i = 0; i < digits / 2; i++) {
             char pair[3] = {0, 0, 0};
@@ -498,6 +500,7 @@ int main(int argc, char **argv)
     device_t device = {NULL, "lab-1", NULL, 0};
     unsigned long readings, made = 0, connections = 0;
     unsigned pause = 50;
+    int is_told = 0;
     uint32_t first_measured;
     frame_t trial;
 
@@ -523,8 +526,13 @@ int main(int argc, char **argv)
     while (made < readings || window.count > 0) {
         unsigned long answered = window.stored + window.duplicates + window.refused;
         int handle = begin_connection(&window, argv[1], argv[2]), result = -1;
+        if (handle < 0 && !is_told) {
+            fprintf(stderr, "waiting for %s:%s\n", argv[1], argv[2]);
+            is_told = 1;                        /* once for each time that it is away */
+        }
         if (handle >= 0) {
             connections++;
+            is_told = 0;
             result = use_connection(&window, handle, &device, readings, &made, first_measured);
             close(handle);
         }

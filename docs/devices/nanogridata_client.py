@@ -15,13 +15,14 @@ again: the box knows frames that it has, and answers "duplicate", which is as go
 The device needs the right time before the first frame, for example from `ntptime.settime()`: a box
 refuses frames that are more than an hour old, or more than a minute ahead.
 
-From a command line: nanogridata_client.py HOST PORT DEVICE-ID SECRET-HEX-FILE|- READINGS
+From a command line: nanogridata_client.py HOST PORT DEVICE-ID SECRET-FILE|- READINGS
 """
 
 import binascii
 import hashlib
 import socket
 import struct
+import sys
 import time
 
 MODEL_PRESSURE = 0x10
@@ -29,6 +30,8 @@ MODEL_GAS = 0x20
 TELEMETRY = 1
 
 ASK = b"\xc1ACK"
+USAGE = "usage: nanogridata_client.py HOST PORT DEVICE-ID SECRET-FILE|- READINGS"
+
 RECORD_BYTES = 12
 STORED, DUPLICATE, REFUSED, LATER = 0, 1, 2, 3
 
@@ -101,6 +104,7 @@ class Client:
         self._socket = None
         self._received = b""
         self._pause_s = PAUSE_FIRST_S
+        self._told = False
 
     def put(self, frame: bytes) -> None:
         """Send a frame. Waits only if too many are not acknowledged yet."""
@@ -128,7 +132,7 @@ class Client:
         """Connect if need be, and take the answers that come next."""
         try:
             if self._socket is None:
-                self._connect()
+                self._connect_or_tell()
             data = self._socket.recv(WINDOW * RECORD_BYTES)
         except OSError:  # lost, or no answer in time
             data = b""
@@ -142,6 +146,17 @@ class Client:
             self._received = self._received[RECORD_BYTES:]
             if not self._take(record):
                 return
+
+    def _connect_or_tell(self) -> None:
+        """Connect; tell once, for whoever looks, that nobody listens."""
+        try:
+            self._connect()
+        except OSError:
+            if not self._told:
+                print("waiting for %s:%d" % (self.host, self.port), file=sys.stderr)
+                self._told = True
+            raise
+        self._told = False
 
     def _connect(self) -> None:
         """Connect, ask for acknowledgements, and send again what was not answered."""
@@ -215,14 +230,41 @@ def _text(text: str) -> bytes:
     return bytes([len(encoded)]) + encoded
 
 
-def main(arguments: list[str]) -> None:
-    """Send so many readings, one for each of the last seconds."""
+def read_secret(path: str) -> bytes:
+    """Return the secret in a file, hex or raw, as the C client reads it."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        # Some MicroPython ports have no words for it.
+        words = getattr(error, "strerror", None) or "it cannot be read (error %s)" % error.args[0]
+        raise ValueError("%s: %s" % (path, words)) from error
+    digits = b"".join(data.split())
+    if digits and all(byte in b"0123456789abcdefABCDEF" for byte in digits):
+        if len(digits) % 2:
+            raise ValueError("%s: %d hex digits, an odd number" % (path, len(digits)))
+        data = binascii.unhexlify(digits)
+    if len(data) < 32:
+        raise ValueError("%s: no secret of 32 bytes or more, hex or raw" % path)
+    return data
+
+
+def main(arguments: list[str]) -> int:
+    """Send so many readings, one for each of the last seconds; return the exit code."""
+    if len(arguments) != 5:
+        print(USAGE, file=sys.stderr)
+        return 2
     host, port, device_id, secret_file, readings = arguments
-    secret = None
-    if secret_file != "-":
-        with open(secret_file) as file:
-            secret = binascii.unhexlify(file.read().strip())
-    device, client = Device(device_id, "lab-1", secret), Client(host, int(port))
+    if not port.isdigit() or not readings.isdigit():
+        print("PORT and READINGS are numbers;", USAGE, file=sys.stderr)
+        return 2
+    try:
+        secret = None if secret_file == "-" else read_secret(secret_file)
+        device = Device(device_id, "lab-1", secret)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    client = Client(host, int(port))
     first_s = now_s() - int(readings)
     for number in range(int(readings)):
         client.put(device.pressure_frame(101325 + number * 37 % 1000, first_s + number))
@@ -233,11 +275,9 @@ def main(arguments: list[str]) -> None:
         client.connections, "connections",
     )  # fmt: skip
     if client.refused:
-        raise SystemExit(1)
+        print("last error: number", client.last_error, "of the table in nanogridata.md, section 7")
+    return 1 if client.refused else 0
 
 
 if __name__ == "__main__":
-    import sys
-
-    if len(sys.argv) > 5:
-        main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -295,7 +295,7 @@ def test_what_is_wrong_is_said(box: Appliance, name: str) -> None:
 def test_what_is_for_batch_is_told_so_by_ingest(box: Appliance, media: str) -> None:
     problem = send(box.http(), GOOD_BLOCK, media, path=INGEST).problem(415, "OC-2004")
     assert BATCH in problem["hint"]
-    assert problem["errors"][0]["expected"] == JSON
+    assert problem["errors"][0]["expected"] == f"{JSON} or application/x-nanogridata"
 
 
 @pytest.mark.parametrize("body", [GOOD_JSON, b'{"sensor_id":["a"],"value":[1]}'])

@@ -110,6 +110,23 @@ def test_forgotten_frames_are_gone_and_in_the_books(box: Appliance) -> None:
     assert (totals["quarantined"], totals["quarantine forgotten"]) == (FRAMES, 1)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"ids": []},
+        {"ids": [1], "all": True},
+        {"all": "yes"},
+        {"all": True, "any_time": True},
+        {"all": True, "after": -1},
+        3,
+    ],
+)
+def test_orders_to_forget_that_make_no_sense(box: Appliance, body: object) -> None:
+    problem = box.http().post(f"{QUARANTINE}/forget", body).problem(422, "OC-2009")
+    assert problem["errors"]
+
+
 def test_a_retry_ends_well_or_says_that_it_cannot_be_done_now(box: Appliance) -> None:
     reply = box.http().post(f"{QUARANTINE}/retry", {"ids": [1, 2]})
     if reply.status == 503:
@@ -119,3 +136,16 @@ def test_a_retry_ends_well_or_says_that_it_cannot_be_done_now(box: Appliance) ->
         assert answer["stored"] + answer["duplicate"] == 0, "nobody signed these"
         assert [frame["id"] for frame in answer["frames"]] == [1, 2]
     assert {frame["id"] for frame in box.http().get(QUARANTINE).good()["frames"]} >= {1, 2}
+
+
+def test_frames_are_forgotten_together(box: Appliance) -> None:
+    answer = box.http().post(f"{QUARANTINE}/forget", {"ids": [5, 99]}).good()
+    assert answer == {"forgotten": 1, "ids": [5], "next": None}
+    here = ("--data-dir", str(box.data_dir))
+    left = len(box.http().get(QUARANTINE, outcome="E_KEY").good()["frames"])
+    assert left >= 2
+    told = run_ocean("quarantine", "forget", "--outcome", "E_KEY", "--yes", *here).stdout
+    assert told == f"{left} frames deleted\n"
+    assert box.http().get(QUARANTINE, outcome="E_KEY").good()["frames"] == []
+    entries = box.http().get("/api/ocean/audit", act="quarantine.forget").good()["entries"]
+    assert [entry["subject"] for entry in entries][:2] == ["E_KEY", "ids"]

@@ -64,7 +64,8 @@ ACCESS = {
         POST /api/ocean/sensors/{sensor_id}/forget
         POST /api/ocean/keys · GET /api/ocean/keys · DELETE /api/ocean/keys/{key_id}
         GET /api/ocean/audit · DELETE /api/ocean/telemetry/groups/{name}
-        POST /api/ocean/quarantine/retry · DELETE /api/ocean/quarantine/{frame_id}
+        POST /api/ocean/quarantine/retry · POST /api/ocean/quarantine/forget
+        DELETE /api/ocean/quarantine/{frame_id}
     """,
 }
 ROUTES = {

@@ -189,8 +189,10 @@ def test_http_answers_are_as_described(box: Appliance, folder: Path) -> None:
     assert refused.status == 422
     problem = refused.json()
     assert problem["code"] == "OC-2010"
-    assert problem["detail"].startswith("frame: found E_STALE at byte 8, expected header time ")
-    assert problem["errors"][0]["found"] == "E_STALE at byte 8"
+    error = problem["errors"][0]
+    assert error["found"].startswith("E_STALE at byte 8: header time ")
+    assert f'"expected": "{error["expected"]}"' in TEXT
+    assert problem["detail"] == f"frame: found {error['found']}, expected {error['expected']}."
     batch = box.http().post("/api/ocean/telemetry/batch", good + old, headers=kind)
     assert batch.status == 200
     answer = batch.json()

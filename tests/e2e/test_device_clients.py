@@ -3,6 +3,7 @@
 import ast
 import random
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ocean_core.protocol.nanogridata.frame import Outcome
 from support.appliance import Appliance, clean_environment
 from support.frame_appliance import (
     SECRET,
@@ -48,7 +50,7 @@ class Client:
     """One of the two, as it is used from a command line."""
 
     def __init__(self, language: str, compiled: Path) -> None:
-        self._command = (
+        self.command = (
             [str(compiled)] if language == "c"
             else [sys.executable, str(DEVICES / "nanogridata_client.py")]
         )  # fmt: skip
@@ -57,7 +59,7 @@ class Client:
         self, port: int, device: str, secret_file: Path | str, readings: int
     ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*self._command, "127.0.0.1", str(port), device, str(secret_file), str(readings)],
+            [*self.command, "127.0.0.1", str(port), device, str(secret_file), str(readings)],
             env=clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -152,23 +154,67 @@ def test_a_wrong_secret_is_told_and_nothing_is_stored(client: Client, tmp_path: 
     assert not box.stored
 
 
-@pytest.mark.parametrize("arguments", [(), ("127.0.0.1", "1", "d", "/nonexistent", "1")])
-def test_the_c_client_tells_wrong_usage(compiled: Path, arguments: tuple[str, ...]) -> None:
-    done = subprocess.run([str(compiled), *arguments], capture_output=True, timeout=20, check=False)
-    assert done.returncode == 2
-    assert done.stderr
+@pytest.mark.parametrize(
+    "arguments", [(), ("127.0.0.1", "1", "d", "/nonexistent", "1"), ("127.0.0.1", "1", "d", "-")]
+)
+def test_wrong_usage_is_told(client: Client, arguments: tuple[str, ...]) -> None:
+    check_refused(client, *arguments)
+
+
+@pytest.mark.parametrize("content", [b"", b"ab" * 31, b"ab" * 20 + b"c", b"too short, and raw"])
+def test_a_secret_that_will_not_do_is_told(client: Client, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "odd"
+    path.write_bytes(content)
+    errors = check_refused(client, "127.0.0.1", "1", "press-13", str(path), "1")
+    assert str(path) in errors
+
+
+def check_refused(client: Client, *arguments: str) -> str:
+    done = subprocess.run(
+        [*client.command, *arguments], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def test_a_box_that_is_away_is_told_once_and_waited_for(client: Client, secret_file: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = client.start(port, "press-14", secret_file, 5)
+    try:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        # Long enough for several attempts.
+        pause(0.5)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        rest = process.communicate(timeout=20)[1]
+    assert (told, rest) == (f"waiting for 127.0.0.1:{port}\n", "")
+
+
+def test_the_last_error_is_named(client: Client, tmp_path: Path) -> None:
+    wrong = write_secret(tmp_path / "wrong", bytes(32))
+    with FrameServer(box_of()) as server:
+        process = client.start(server.port, "press-15", wrong, 2)
+        try:
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert f"last error: number {Outcome.MAC.number} of the table" in output
 
 
 @pytest.mark.parametrize("size", [32, 64, 65, 200])
-def test_the_c_client_signs_with_secrets_of_any_size(
-    compiled: Path, tmp_path: Path, size: int
-) -> None:
+def test_secrets_may_be_raw_and_of_any_size(client: Client, tmp_path: Path, size: int) -> None:
     secret = random.Random(size).randbytes(size)
     raw = tmp_path / "raw"
     raw.write_bytes(secret)
     box = FrameBox(lambda: int(time.time()), secret)
     with FrameServer(box) as server:
-        result = Client("c", compiled).run(server.port, "x" * 64, raw, 3)
+        result = client.run(server.port, "x" * 64, raw, 3)
     assert result == [3, 0, 0, 1]
 
 

@@ -51,10 +51,14 @@ def test_clean_stop_under_load_loses_nothing_in_flight(
 
 
 def test_startup_lines_say_where_and_how_safe(tmp_path: Path) -> None:
-    with Appliance(tmp_path / "data") as box:
+    with Appliance(tmp_path / "data", nanogridata=True) as box:
         box.start()
         until(lambda: "stop with Ctrl-C" in box.log(), within_s=10, what="the startup lines")
         told = box.log()
+        where = f"tcp {box.frames_tcp} and udp {box.frames_udp}"
+        assert f"Nanogridata frames on {where}, from this machine alone" in told
+        assert "; closed to the network" in told
+        assert box.status()["frames"]["tcp"] == box.frames_tcp
         assert f"listens on {box.url}" in told
         assert f"data in {tmp_path / 'data'}" in told
         assert "durability fsync: acknowledged readings survive a power cut" in told

@@ -93,7 +93,9 @@ def test_verify_says_equal_until_somebody_tampers(
         assert sum(step["equal"] for step in found) == held - forgotten
         assert sum(step["missing"] for step in found) == lab.journal.last_id() - held
         assert sum(step["damaged"] + step["trimmed"] for step in found) == 0
-        assert all(step["digest_journal"] == step["digest_analytics"] for step in found)
+        # What the journal has lost may still be in analytics.
+        whole = [step for step in found if not step["missing"]]
+        assert all(step["digest_journal"] == step["digest_analytics"] for step in whole)
         assert lab.told == []
         ids = [row[0] for row in lab.store.cursor().execute("SELECT id FROM readings").fetchall()]
         ids = [

@@ -16,7 +16,7 @@ from ocean_core.obs.clock import ManualClock
 from ocean_core.obs.metrics import MetricsRegistry
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.frames.quarantine import Quarantine
-from ocean_core.service.frames.quarantine_answers import RetryOrder
+from ocean_core.service.frames.quarantine_answers import ForgetOrder, RetryOrder
 from ocean_core.service.frames.terms import FrameResult, RefusedFrame, Source
 from ocean_core.storage.operational import OperationalStore, loss_ledger, quarantine
 from ocean_core.storage.operational.audit import AuditRow
@@ -141,6 +141,9 @@ class Lab:
 
     async def retry(self, **order: Any) -> Any:
         return await self.quarantine.retry(RetryOrder(**order), HERE)
+
+    async def forget(self, **order: Any) -> Any:
+        return await self.quarantine.forget_some(ForgetOrder(**order), HERE)
 
     async def check_books(self) -> None:
         """What came in is here, or left in a way that was counted."""

@@ -42,6 +42,7 @@ CATCH_ALL_ALLOWED: frozenset[str] = frozenset(
         "service/answering.py:answer",
         "service/singles.py:_acknowledge",
         "service/frames/store.py:_store_load",
+        "service/frames/store.py:_store_shared",
         "service/singles.py:_commit",
         "service/singles.py:_refuse",
         "storage/operational/opened.py:_run_one",

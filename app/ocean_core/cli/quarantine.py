@@ -7,21 +7,21 @@ from typing import Any, Final
 
 import click
 
+from ocean_core.cli.asking import is_interactive
 from ocean_core.cli.engine import opened
 from ocean_core.cli.options import ConnectionOptions, connection_options, examples
+from ocean_core.cli.quarantine_report import frame_lines
 from ocean_core.cli.tables import (
     counted,
     json_option,
     moment,
     print_json,
     print_list,
-    record_lines,
     shown,
 )
+from ocean_core.model.errors import CommandError
 
 LISTED: Final = 100
-_BYTES_A_LINE: Final = 16
-_UNSHOWN: Final = frozenset({"frame", "header", "meaning", "next_step"})
 
 _id_argument: Final = click.argument("frame_id", metavar="ID", type=click.IntRange(1))
 
@@ -73,7 +73,7 @@ def show_command(*, frame_id: int, connection: ConnectionOptions, as_json: bool)
     if as_json:
         print_json(frame)
         return
-    click.echo("\n".join(_frame_lines(frame)))
+    click.echo("\n".join(frame_lines(frame)))
 
 
 @quarantine_group.command(
@@ -124,44 +124,63 @@ def retry_command(
     )
 
 
-@quarantine_group.command("forget")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1))
+@quarantine_group.command(
+    "forget",
+    epilog=examples(
+        "ocean quarantine forget 17 18",
+        "ocean quarantine forget --outcome E_STALE",
+        "ocean quarantine forget --all --yes",
+    ),
+)
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(1))
+@click.option("--outcome", help="All frames refused for this, for example E_STALE.")
+@click.option("--all", "takes_all", is_flag=True, help="All frames.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @connection_options
-def forget_command(*, ids: tuple[int, ...], connection: ConnectionOptions, as_json: bool) -> None:
-    """Delete refused frames. There is no way back."""
-    chosen = list(dict.fromkeys(ids))
+def forget_command(
+    *,
+    ids: tuple[int, ...],
+    outcome: str | None,
+    takes_all: bool,
+    yes: bool,
+    connection: ConnectionOptions,
+    as_json: bool,
+) -> None:
+    """Delete refused frames. There is no way back.
+
+    Frames named by their ids go at once; before --outcome and --all it asks.
+    """
+    if (bool(ids), outcome is not None, takes_all).count(True) != 1:
+        raise click.UsageError("give ids, or --outcome, or --all")
+    gone = list(dict.fromkeys(ids))
+    if not ids and not yes:
+        _confirm(outcome)
     with opened(connection) as engine:
-        for frame_id in chosen:
+        for frame_id in gone:
             engine.forget_frame(frame_id)
+        if not ids:
+            gone = engine.forget_frames(outcome=outcome)
     if as_json:
-        print_json({"forgotten": chosen})
+        print_json({"forgotten": gone})
         return
-    click.echo(f"{counted(len(chosen), 'frame')} deleted")
+    click.echo(f"{counted(len(gone), 'frame')} deleted")
+
+
+def _confirm(outcome: str | None) -> None:
+    """Say what will go, and go on only when that is typed again."""
+    which = f"refused for {outcome}" if outcome else "in quarantine"
+    click.echo(f"This deletes all frames {which}. There is no way back.", err=True)
+    if not is_interactive():
+        raise CommandError(
+            "nobody is there to confirm it; nothing was deleted",
+            hint="In a script add --yes, if this is really meant.",
+        )
+    word = outcome or "all"
+    typed = click.prompt(f"Type {word} to go on", default="", show_default=False, err=True)
+    if typed != word:
+        raise CommandError(f"{typed!r} is not {word!r}; nothing was deleted")
 
 
 def _origin(frame: Mapping[str, Any]) -> str:
     return f"{frame['transport']} {frame['address']}".rstrip()
-
-
-def _frame_lines(frame: Mapping[str, Any]) -> list[str]:
-    """Return a frame as people read it: what it is, why it is here, what to do, its bytes."""
-    told = {name: value for name, value in frame.items() if name not in _UNSHOWN}
-    lines = record_lines({**told, "id": str(frame["id"])})
-    lines += ["", f"why   {shown(frame['meaning'])}", f"next  {shown(frame['next_step'])}"]
-    if frame["header"] is None:
-        lines += ["", "header: none, or not all of it"]
-    else:
-        plain = {name: str(value) for name, value in frame["header"].items() if value is not None}
-        lines += ["", "header", *("  " + line for line in record_lines(plain))]
-    return [*lines, "", "bytes", *_hex_lines(bytes.fromhex(frame["frame"]), frame["offset"])]
-
-
-def _hex_lines(data: bytes, offset: int | None) -> list[str]:
-    """Return bytes in lines, with a mark below the one that a check failed at."""
-    lines: list[str] = []
-    for at in range(0, len(data), _BYTES_A_LINE):
-        lines.append(f"  {at:04x}  {data[at : at + _BYTES_A_LINE].hex(' ')}")
-        if offset is not None and at <= offset < at + _BYTES_A_LINE:
-            lines.append(" " * (8 + 3 * (offset - at)) + "^^")
-    return lines

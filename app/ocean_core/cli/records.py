@@ -54,7 +54,7 @@ _UNKNOWN: Final = "(no known sensor)"
 _MEANINGS: Final = {
     "stored": "readings and events acknowledged, forgotten and evicted ones too",
     "missing": "acknowledged and lost: see ocean status and ocean verify",
-    "duplicate": "came again with the same Idempotency-Key; answered, not stored twice",
+    "duplicate": "came again: the same Idempotency-Key, or the same frame; answered, not stored twice",
     "forgotten": "taken out because somebody forgot the sensor",
     "evicted": "deleted to make room",
     "quarantined": "refused Nanogridata frames that were kept: see ocean quarantine list",

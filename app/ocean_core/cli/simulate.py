@@ -12,7 +12,13 @@ import click
 from ocean_core.cli.engine import source_of
 from ocean_core.cli.options import ConnectionOptions, connection_options, examples
 from ocean_core.cli.simulate_frames import frame_options, locator
-from ocean_core.cli.simulate_report import arrival_lines, audit_lines, result_of, summary_lines
+from ocean_core.cli.simulate_report import (
+    arrival_lines,
+    audit_lines,
+    nothing_lines,
+    result_of,
+    summary_lines,
+)
 from ocean_core.cli.tables import json_option, print_json
 from ocean_core.model import limits
 from ocean_core.model.block import DEFAULT_METRIC
@@ -223,11 +229,14 @@ def _verify(
         # Also when the audit is ended by Ctrl-C, or the server is gone.
         if as_json:
             print_json(result_of(simulation, order, outcome, audit, arrival))
-    if audit is not None and not as_json:
-        click.echo("\n".join(audit_lines(audit)))
-    if arrival is not None and not as_json:
-        click.echo("\n".join(arrival_lines(arrival)))
     good = figures.acknowledged_readings if is_answered else figures.sent_readings
+    if arrival is not None:
+        good = arrival.arrived
+    if not as_json:
+        lines = [] if audit is None else audit_lines(audit)
+        lines += [] if arrival is None else arrival_lines(arrival)
+        lines += [] if good > 0 else nothing_lines(order, outcome)
+        click.echo("\n".join(lines), nl=bool(lines))
     return good > 0 and (audit is None or audit.is_clean)
 
 

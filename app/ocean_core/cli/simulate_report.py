@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ocean_core.cli.tables import counted, shown
 from ocean_core.protocol.media import Encoding
 from ocean_core.simulator.audit import Arrival, Audit
 from ocean_core.simulator.figures import Figures, milliseconds
 from ocean_core.simulator.plan import Order, Transport
 from ocean_core.simulator.run import Outcome, Simulation
+
+_MAIN_REASONS: Final = 3
+_NEXT_STATUS: Final = "`ocean status` tells how the box is"
+_NEXT_CONNECTION: Final = (
+    "see that the box runs and listens there (`ocean status`); --to HOST:PORT says where frames go"
+)
+_NEXT_REFUSED: Final = "`ocean quarantine list` shows refused frames, `ocean quarantine show` why"
+_NEXT: Final = {
+    "E_MAC": "give the secret that the box has (--secret-file); `ocean keys nanogridata list` shows "
+    "for which models it has one",
+    "E_KEY": "give the box a secret for these models: `ocean keys nanogridata --help`",
+    "E_POLICY": "use a --level that the box allows: nanogridata.min_level in its settings",
+}
+"""What to do about errors of frames."""
 
 
 def summary_lines(simulation: Simulation, order: Order, outcome: Outcome) -> list[str]:
@@ -36,12 +52,41 @@ def summary_lines(simulation: Simulation, order: Order, outcome: Outcome) -> lis
         lines.append(f"  {name:<13} {text}")
         if name == "refused":
             reasons = figures.reasons.most_common()
-            lines += [f"    {counted(number, what)}: {shown(reason)}" for reason, number in reasons]
+            refused = "frame" if order.frames is not None else what
+            lines += [
+                f"    {counted(number, refused)}: {shown(reason)}" for reason, number in reasons
+            ]
     if outcome.unresolved:
         lines.append(f"  unresolved    {outcome.unresolved:,}: sent, and no answer came")
     if outcome.gave_up:
         lines.append("  given up: no answer came any more; `ocean status` tells how the box is")
     return lines
+
+
+def nothing_lines(order: Order, outcome: Outcome) -> list[str]:
+    """Return that nothing was stored, why, and what to do next, for people."""
+    figures = outcome.figures
+    reasons = figures.reasons.most_common(_MAIN_REASONS)
+    if reasons:
+        why = "refused: " + ", ".join(f"{shown(reason)} ({count:,})" for reason, count in reasons)
+        error = next((reason for reason, _ in reasons if reason in _NEXT), "")
+        advice = _NEXT.get(error, _NEXT_REFUSED if order.frames is not None else _NEXT_STATUS)
+    elif figures.connection_error:
+        many = counted(figures.failed_connections, "failed connection")
+        why = f"{shown(figures.connection_error)} ({many}, this is the last)"
+        advice = _NEXT_CONNECTION if order.frames is not None else _NEXT_STATUS
+    elif not figures.sent_readings:
+        why, advice = "nothing was sent in this time", "give it longer: --for SECONDS"
+    elif not order.is_answered:
+        why, advice = "datagrams were sent, and none is in the box", _NEXT_REFUSED
+    else:
+        why, advice = "no answer came", _NEXT_STATUS
+    sent = f"{counted(figures.sent_readings, 'reading')} sent"
+    known = "none acknowledged" if order.is_answered else "none arrived"
+    head = f"NOTHING STORED  {sent}, {known}"
+    if outcome.unresolved:
+        head = f"NOTHING ACKNOWLEDGED  {sent}, {outcome.unresolved:,} never answered"
+    return [head, f"  why   {why}", f"  next  {advice}"]
 
 
 def arrival_lines(arrival: Arrival) -> list[str]:
@@ -83,7 +128,8 @@ def audit_lines(audit: Audit) -> list[str]:
         f"{audit.doubled:,} doubled"
     )
     word = "FAILED" if audit.series_differing else "UNSURE" if audit.series_unsure else "OK"
-    lines = [f"{word}  {verdict}"]
+    # Of nothing at all it is not OK that all of it is there: see ``nothing_lines``.
+    lines = [f"{word}  {verdict}"] if audit.acknowledged or not audit.is_clean else []
     if audit.unresolved:
         lines.append(
             f"  beside these {audit.unresolved:,} unresolved, of which {audit.unresolved_found:,} "
@@ -143,6 +189,8 @@ def result_of(
             **{f"p{q:g}": round(1000 * latencies.percentile_s(q), 3) for q in (50, 90, 99, 99.9)},
             "max": round(1000 * latencies.longest_s, 3),
         },
+        "failed_connections": figures.failed_connections,
+        "connection_error": figures.connection_error or None,
         "interrupted": outcome.interrupted,
         "gave_up": outcome.gave_up,
         "audit": None,

@@ -123,6 +123,7 @@ def status_lines(status: dict[str, Any], listens: Sequence[str] = ()) -> list[st
             f"  ingest     {ingest['acknowledged']:,} acknowledged since the start, {ingest['refused']:,} refusals, "
             f"{ingest['readings_per_second']:,.0f}/s{took}"
         ),
+        *_frames_lines(status["frames"]),
         (
             f"  journal    {buffer['state']}, durability {buffer['durability']}, "
             f"last id {buffer['head_id']:,}, {buffer['depth']:,} waiting for analytics"
@@ -145,6 +146,24 @@ def status_lines(status: dict[str, Any], listens: Sequence[str] = ()) -> list[st
         "  flash      " + _flash_text(status["flash"]),
         f"  data       {status['data_dir']} (previous stop {status['previous_stop']})",
     ]
+    return lines
+
+
+def _frames_lines(frames: dict[str, Any]) -> list[str]:
+    """Return what became of Nanogridata frames; nothing if none can come or came."""
+    where = [f"{kind} {frames[kind]}" for kind in ("tcp", "udp") if frames[kind]]
+    seen = frames["stored"] + frames["duplicates"] + frames["refused"] + frames["quarantined"]
+    if not where and not seen:
+        return []
+    connections = counted(frames["connections"], "connection")
+    lines = [
+        f"  frames     {', '.join(where) or 'not listening'}, {connections}",
+        f"             {frames['stored']:,} stored, {frames['duplicates']:,} came again, "
+        f"{frames['refused']:,} refused, {frames['skipped_bytes']:,} bytes belonged to no frame",
+    ]
+    if frames["quarantined"]:
+        kept = counted(frames["quarantined"], "refused frame")
+        lines.append(f"             {kept} in quarantine: ocean quarantine list")
     return lines
 
 

@@ -160,17 +160,7 @@ class Quarantine(Part):
         checks of time. Raises InvalidInputError for both ids and an outcome.
         """
         answer: Json = {"stored": 0, "duplicate": 0, "kept": 0, "frames": []}
-        wanted = None if ids is None else list(ids)
-        size = limits.QUARANTINE_RETRIED_MAX
-        orders = (
-            [given(outcome=outcome, all=True if outcome is None else None)]
-            if wanted is None
-            else [
-                given(ids=wanted[at : at + size], outcome=outcome)
-                for at in range(0, len(wanted), size)
-            ]
-        )
-        for order in orders:
+        for order in _frame_orders(ids, outcome):
             after: int | None = 0
             while after is not None:
                 # Twice is as good as once: what was stored is in quarantine no more.
@@ -180,9 +170,39 @@ class Quarantine(Part):
                 after = page["next"]
         return answer
 
+    def forget_frames(
+        self, ids: Iterable[int] | None = None, *, outcome: str | None = None
+    ) -> list[int]:
+        """Delete refused frames: those with these ids, of an outcome, or without both all.
+
+        Returns the ids of those that were there. There is no way back. Raises InvalidInputError for
+        both ids and an outcome.
+        """
+        gone: list[int] = []
+        for order in _frame_orders(ids, outcome):
+            after: int | None = 0
+            while after is not None:
+                body = {**order, "after": after}
+                # Twice is as good as once, but for the ids of what an answer that was lost told.
+                page = self._post("/quarantine/forget", body, repeatable=True)
+                gone += page["ids"]
+                after = page["next"]
+        return gone
+
     def forget_frame(self, frame_id: int) -> None:
         """Delete a refused frame. Raises UnknownRecordError."""
         self._api.call("DELETE", f"{API}/quarantine/{frame_id}")
+
+
+def _frame_orders(ids: Iterable[int] | None, outcome: str | None) -> list[Json]:
+    """Return the bodies of requests about frames, each of which one request takes."""
+    if ids is None:
+        return [given(outcome=outcome, all=True if outcome is None else None)]
+    wanted = list(ids)
+    size = limits.QUARANTINE_RETRIED_MAX
+    return [
+        given(ids=wanted[at : at + size], outcome=outcome) for at in range(0, len(wanted), size)
+    ]
 
 
 class Administration(Part):

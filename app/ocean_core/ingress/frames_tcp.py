@@ -265,7 +265,7 @@ class FrameConnection(asyncio.Protocol):
         if self._first:
             first, self._first, self._acks = self._first, b"", False
             self._take(first)
-        if self._stream.is_clean:
+        if not self._stream.has_news:
             return
         parcel, way = self._delivery()
         self._parcels.append((parcel, self._stream.held))
@@ -358,8 +358,7 @@ class FrameConnection(asyncio.Protocol):
         elif silent_s >= self._idle_s:
             self.finish()
         elif (
-            min(silent_s, now - self._begun_at) >= limits.FRAME_PARTIAL_S
-            and not self._stream.is_clean
+            min(silent_s, now - self._begun_at) >= limits.FRAME_PARTIAL_S and self._stream.has_news
         ):
             self._end_stream()
 

@@ -121,6 +121,14 @@ class MetricsRegistry:
             v for n, _, v in self._foreign if n == name
         )
 
+    def totals(self, name: str, label: int) -> dict[str, float]:
+        """Return the sums of an own metric by one of its labels, counted from 0."""
+        sums: dict[str, float] = {}
+        for (found, labels), value in list(self._values.items()):
+            if found == name:
+                sums[labels[label]] = sums.get(labels[label], 0) + value
+        return sums
+
     def samples(self) -> tuple[list[Sample], list[HistogramSample]]:
         """Return everything this process counted, ready to be sent to another."""
         return (

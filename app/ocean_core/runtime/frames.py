@@ -67,6 +67,23 @@ class FrameSockets:
         """The same for UDP."""
         return _address(self.udp)
 
+    @property
+    def exposed(self) -> bool:
+        """Whether other machines can reach one of them."""
+        bound = [sock for sock in (self.tcp, self.udp) if sock is not None]
+        return any(not is_loopback(sock.getsockname()[0]) for sock in bound)
+
+    def startup_lines(self, settings: NanogridataSettings) -> list[str]:
+        """Return for people where frames are taken, and from whom."""
+        pairs = (("tcp", self.tcp_address), ("udp", self.udp_address))
+        where = [f"{kind} {address}" for kind, address in pairs if address]
+        if not where:
+            return []
+        line = f"Nanogridata frames on {' and '.join(where)}"
+        if is_loopback(settings.host):
+            return [f"{line}, from this machine alone"]
+        return [f"{line}, from other machines too ({settings.host}): signed frames only"]
+
     def close(self) -> None:
         """Let go of what nobody listens at yet."""
         for sock in (self.tcp, self.udp):

@@ -255,6 +255,7 @@ class IngestProcess:
         if not self._was_clean:
             self._log.warning("runtime.unclean_stop", data_dir=str(self._data_dir))
         self._listeners, self._sockets = listeners, sockets
+        self._state.frames_at = sockets.tcp_address, sockets.udp_address
         self._publish()
         # What a start that fails leaves behind is what it found.
         clean = self._was_clean
@@ -381,7 +382,13 @@ class IngestProcess:
                 f"Ocean Core {__version__} listens on {url}",
                 f"  data in {self._data_dir}",
                 f"  durability {durability}: {meaning}",
-                *(f"  {line}" for line in startup_lines(self._listeners, trust_loopback=trusts)),
+                *(
+                    f"  {line}"
+                    for line in startup_lines(
+                        self._listeners, trust_loopback=trusts, frames_exposed=self._sockets.exposed
+                    )
+                ),
+                *(f"  {line}" for line in self._sockets.startup_lines(self._settings.nanogridata)),
                 *self._no_key_yet(),
                 f"  stop with Ctrl-C; how it is: ocean status --data-dir {shlex.quote(str(self._data_dir))}",
             )

@@ -100,8 +100,13 @@ def bind_listeners(settings: Settings, tls: ServerTls | None) -> list[Listener]:
     return [first, second]
 
 
-def startup_lines(listeners: Sequence[Listener], *, trust_loopback: bool) -> list[str]:
-    """Return for people who can reach the box, and what they need."""
+def startup_lines(
+    listeners: Sequence[Listener], *, trust_loopback: bool, frames_exposed: bool = False
+) -> list[str]:
+    """Return for people who can reach the box, and what they need.
+
+    ``frames_exposed``: other machines can reach the listeners for frames.
+    """
     lines = []
     for listener in listeners:
         if listener.info.trusted:
@@ -118,7 +123,9 @@ def startup_lines(listeners: Sequence[Listener], *, trust_loopback: bool) -> lis
         if listener.tls is None:
             lines.append("WARNING: without TLS; keys and readings cross the network in the clear")
     if not any(not listener.info.trusted for listener in listeners):
-        lines[-1] += "; closed to the network"
+        lines[-1] += (
+            "; HTTP is closed to the network" if frames_exposed else "; closed to the network"
+        )
     return lines
 
 

@@ -105,8 +105,9 @@ ALARM_KINDS: Final = {
             "warning",
             "Frames were refused for their time while this box's own clock was not trusted.",
             "Set the clock (date, or timedatectl set-ntp true): they are tried again by themselves. "
-            "Those that came before the machine was started anew wait for "
-            "`ocean quarantine retry --any-time`.",
+            "If the device's clock is wrong, or they came before the machine was started anew: "
+            "`ocean quarantine list`, then `ocean quarantine retry ID --any-time` or "
+            "`ocean quarantine forget --outcome E_STALE`.",
         ),
         AlarmKind(
             "sensor.clock",

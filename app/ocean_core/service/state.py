@@ -22,10 +22,12 @@ from ocean_core.obs.metrics import Histogram, MetricsRegistry
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink
 from ocean_core.service.flash import DeviceCounter, FlashUse
+from ocean_core.service.frames.terms import DUPLICATE, STORED
 from ocean_core.service.status import (
     AccountsStatus,
     AnalyticsStatus,
     BufferStatus,
+    FramesStatus,
     IngestStatus,
     ProcessState,
     SystemStatus,
@@ -87,6 +89,8 @@ class StateService:
         self._buffer_view = buffer_view
         self._count_accounts = count_accounts
         self._previous_stop = previous_stop
+        # Where frames are taken over TCP and UDP, once that is known.
+        self.frames_at = ("", "")
         self._started = clock.monotonic()
         self._sampled_at = float("-inf")
         self._rate = (clock.monotonic(), 0.0, 0.0)
@@ -233,6 +237,7 @@ class StateService:
                 commit_ms_p99=_milliseconds(commits, 0.99),
                 commits_within_ms=_counted_within(commits),
             ),
+            frames=self._frames_status(),
             processes={
                 name: ProcessState(
                     process.pid,
@@ -304,6 +309,23 @@ class StateService:
             series=report.series if report is not None else 0,
             starts=int(self._metrics.value("ocean_runtime_analytics_starts_total")),
             rebuild_percent=percent,
+        )
+
+    def _frames_status(self) -> FramesStatus:
+        metrics = self._metrics
+        by_outcome = metrics.totals("ocean_nanogridata_frames_total", 2)
+        stored = int(by_outcome.pop(STORED, 0))
+        duplicates = int(by_outcome.pop(DUPLICATE, 0))
+        tcp, udp = self.frames_at
+        return FramesStatus(
+            tcp=tcp,
+            udp=udp,
+            connections=int(metrics.value("ocean_nanogridata_connections")),
+            stored=stored,
+            duplicates=duplicates,
+            refused=int(sum(by_outcome.values())),
+            skipped_bytes=int(metrics.total("ocean_nanogridata_skipped_bytes_total")),
+            quarantined=int(metrics.value("ocean_quarantine_frames")),
         )
 
     def _accounts_status(self) -> AccountsStatus:

@@ -63,6 +63,23 @@ class IngestStatus(msgspec.Struct):
     commits_within_ms: dict[str, int]
 
 
+class FramesStatus(msgspec.Struct):
+    """Nanogridata since the start: where frames are taken, and what became of them.
+
+    ``tcp`` and ``udp`` are addresses, empty where none is taken; ``skipped_bytes`` belonged to no
+    frame; ``quarantined`` is how many refused frames are kept now.
+    """
+
+    tcp: str
+    udp: str
+    connections: int
+    stored: int
+    duplicates: int
+    refused: int
+    skipped_bytes: int
+    quarantined: int
+
+
 class SystemStatus(msgspec.Struct):
     """The answer of /api/ocean/status; the first five fields are the original's."""
 
@@ -80,6 +97,7 @@ class SystemStatus(msgspec.Struct):
     analytics: AnalyticsStatus
     accounts: AccountsStatus
     ingest: IngestStatus
+    frames: FramesStatus
     processes: dict[str, ProcessState]
     flash: FlashStatus
     files_mb: dict[str, float]

@@ -8,6 +8,7 @@ the key may have changed with a restart: once more with the new one. Anything el
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -16,6 +17,8 @@ ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 REASON_LETTERS_MAX: Final = 300
 RETRY_AFTER_S_MAX: Final = 60.0
 
+_FRAME_ERROR: Final = "E_"
+_OWN_ERROR: Final = "OC-"
 _HEAD_BYTES_MAX: Final = 64 * 1024
 _BUSY: Final = frozenset({408, 425, 429, 503, 507})
 _UNCLEAR: Final = frozenset({500, 502, 504})
@@ -112,10 +115,39 @@ def refused_frames(body: bytes) -> dict[int, str] | None:
     try:
         answer = json.loads(body)
         listed = [entry for entry in answer["rejected"] if entry.get("item") is not None]
-        refused = {int(entry["item"]): str(entry["found"])[:REASON_LETTERS_MAX] for entry in listed}
+        refused = {int(entry["item"]): error_of(str(entry["found"])) for entry in listed}
         return refused if len(refused) == answer["rejected_count"] else None
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def refusals_of(answer: Answer, frames: int) -> dict[str, int] | None:
+    """Return how many of the frames of a refused request had which error; None if it is not said.
+
+    Those that the answer does not list count for the error that is the most frequent in it.
+    """
+    try:
+        listed = [
+            entry for entry in json.loads(answer.body)["errors"] if entry.get("item") is not None
+        ]
+        errors = Counter(error_of(str(entry["found"])) for entry in listed)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if not errors or not all(error.startswith(_FRAME_ERROR) for error in errors):
+        return None
+    errors[errors.most_common(1)[0][0]] += max(0, frames - errors.total())
+    return dict(errors)
+
+
+def error_of(found: str) -> str:
+    """Return the error of a frame without the place in it and its detail.
+
+    >>> error_of("E_STALE at byte 8: too old"), error_of("OC-6006: no"), error_of("not taken")
+    ('E_STALE', 'OC-6006', 'not taken')
+    """
+    if found.startswith((_FRAME_ERROR, _OWN_ERROR)):
+        return found.split(" ", 1)[0].rstrip(":")
+    return found[:REASON_LETTERS_MAX]
 
 
 def _header(head: bytes, name: bytes) -> bytes:

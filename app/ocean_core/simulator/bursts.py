@@ -2,6 +2,8 @@
 
 Devices belong to a connection for good. When one connection has nothing left, the next frames of all
 are made, but for those whose queue is full: a device measures no faster than it can send.
+
+A device whose clock is wrong sends a few frames that are to be refused; then its clock is set right.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from ocean_core.simulator.plan import Order, Timing
 
 FRAMES_MAX: Final = 128
 """How many frames are written at a time, if the order does not say."""
+ASTRAY_FRAMES_MAX: Final = 6
+"""How many frames of a run are of 1970, and how many are hours ahead: the box keeps what it refuses."""
 _ROWS_AT_A_TIME: Final = 16_384
 _QUEUED_BURSTS: Final = 2
 _PARTS_MIN: Final = 8
@@ -133,6 +137,8 @@ class Bursts:
         self._full = _PACED_QUEUED_FRAMES if timing.paced else _QUEUED_BURSTS * frames_max
         self._moments = ENTRIES_MAX if timing.paced else _moments(order, connections, frames_max)
         self._first = 0
+        # By whether a clock is ahead.
+        self._astray_left = {False: ASTRAY_FRAMES_MAX, True: ASTRAY_FRAMES_MAX}
         self.skipped = 0
 
     @property
@@ -170,20 +176,38 @@ class Bursts:
                 ordered = ordered[: max(0, self._left)]
                 self._left -= len(ordered)
             if len(ordered):
-                self._queue(
-                    Columns(
-                        columns.index[ordered], columns.timestamp_us[ordered],
-                        columns.value[ordered],
-                    )
-                )  # fmt: skip
+                made = Columns(
+                    columns.index[ordered], columns.timestamp_us[ordered], columns.value[ordered]
+                )
+                self._queue_by_clock(made)
         self._first += self._moments
 
-    def _queue(self, measured: Columns) -> None:
+    def _queue_by_clock(self, made: Columns) -> None:
+        """Queue readings; of those with a wrong clock only a few, the others with the right time."""
+        shift_us = self._fleet.shift_us[made.index]
+        if not shift_us[0]:
+            self._queue(made, is_astray=False)
+            return
+        is_ahead = bool(shift_us[0] > 0)
+        starts = np.flatnonzero(self._devices.begins_frame(made))
+        frames = min(self._astray_left[is_ahead], len(starts))
+        self._astray_left[is_ahead] -= frames
+        row = int(starts[frames]) if frames < len(starts) else len(made.index)
+        if row:
+            self._queue(
+                Columns(made.index[:row], made.timestamp_us[:row], made.value[:row]),
+                is_astray=True,
+            )
+        if row < len(made.index):
+            right_us = made.timestamp_us[row:] - shift_us[row:]
+            self._queue(Columns(made.index[row:], right_us, made.value[row:]), is_astray=False)
+
+    def _queue(self, measured: Columns, *, is_astray: bool) -> None:
         columns = self._devices.fitted(measured)
         begins = self._devices.begins_frame(columns)
         starts = np.flatnonzero(begins)
         bounds = np.append(starts, len(columns.index))
-        shift_us = self._fleet.shift_us[columns.index]
+        shift_us = self._fleet.shift_us[columns.index] * is_astray
         # A frame is measured, and may leave, with the last of its readings.
         last = bounds[1:] - 1
         due_us = measured.timestamp_us[last] - shift_us[last]
@@ -195,7 +219,6 @@ class Bursts:
         records = self._records(frames, header_s)
         connection = self._connection[columns.index[starts]]
         edges = np.flatnonzero(np.diff(connection)) + 1
-        is_astray = bool(shift_us[0])
         for begin, end in zip([0, *edges.tolist()], [*edges.tolist(), len(frames)], strict=True):
             queue = self._queues[int(connection[begin])]
             self._queued[int(connection[begin])] += end - begin

@@ -8,7 +8,7 @@ sent again it might be stored twice. Frames need no key: the box knows those tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from ocean_core.client.connection import Target
@@ -20,6 +20,7 @@ from ocean_core.simulator.answers import (
     fate_of,
     read_answer,
     reason_of,
+    refusals_of,
 )
 from ocean_core.simulator.figures import Figures
 from ocean_core.simulator.parcels import Parcel
@@ -65,8 +66,8 @@ class Desk(Protocol):
         """Count an acknowledged request; return whether it is to be sent once more."""
         ...
 
-    def refuse(self, parcel: Parcel, reason: str) -> None:
-        """Count a request that was refused for good."""
+    def refuse(self, parcel: Parcel, reason: str, errors: Mapping[str, int] | None = None) -> None:
+        """Count a request that was refused for good; ``errors`` of its frames, if they are known."""
         ...
 
     def leave_open(self, parcel: Parcel) -> None:
@@ -232,7 +233,9 @@ class Channel(asyncio.Protocol):
             return
         else:
             self.parcel = None
-            self._desk.refuse(parcel, reason_of(answer))
+            frames = len(parcel.bounds) - 1
+            errors = refusals_of(answer, frames) if frames > 0 else None
+            self._desk.refuse(parcel, reason_of(answer), errors)
         if answer.closes:
             self.close()
         else:

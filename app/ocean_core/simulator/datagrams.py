@@ -11,6 +11,7 @@ from ocean_core.obs.clock import Clock
 from ocean_core.simulator.bursts import Burst
 from ocean_core.simulator.device_sender import DeviceRun
 from ocean_core.simulator.mischief import Mischief
+from ocean_core.simulator.network import why_not
 from ocean_core.simulator.plan import DATAGRAMS_PER_S
 
 EVERY_S: Final = 0.002
@@ -61,6 +62,7 @@ class DatagramSender(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         """Go on: that nobody listens may be over in a moment (asyncio calls this)."""
+        self._run.figures.unreachable(why_not(exc, "udp"))
 
     def end(self) -> None:
         """Send nothing more."""
@@ -108,7 +110,8 @@ class DatagramSender(asyncio.DatagramProtocol):
             else:
                 run.tally.acknowledge(burst)
             self._transport.sendto(burst.frames[0])
-            if self._mischief.is_repeated():
+            # One that is to be refused would be refused twice.
+            if not burst.is_astray and self._mischief.is_repeated():
                 run.figures.repeats += 1
                 self._transport.sendto(burst.frames[0])
         self._rim.later(EVERY_S, self._send)

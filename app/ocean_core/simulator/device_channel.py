@@ -178,7 +178,11 @@ class DeviceChannel(asyncio.Protocol):
             if burst is None:
                 return
             self._launch(burst, len(burst.frames))
-            self._write(self._desk.mischief.writing(burst.frames))
+            if burst.is_astray:
+                # They are to be refused once, not again and again.
+                self._write(Writing((b"".join(burst.frames),)))
+            else:
+                self._write(self._desk.mischief.writing(burst.frames))
 
     @property
     def _can_write(self) -> bool:

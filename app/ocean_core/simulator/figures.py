@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -65,6 +66,8 @@ class Figures:
         self.reasons: Counter[str] = Counter()
         self.began_s = 0.0
         self.last_answer_s = 0.0
+        self.failed_connections = 0
+        self.connection_error = ""
 
     @property
     def seconds(self) -> float:
@@ -80,8 +83,19 @@ class Figures:
         """Count a request that was refused for good."""
         self.refused_requests += 1
         self.refused_readings += readings
-        known = reason in self.reasons or len(self.reasons) < REASONS_MAX
-        self.reasons[reason if known else _OTHER] += 1
+        self._give(reason, 1)
+
+    def refuse_together(self, readings: int, reasons: Mapping[str, int]) -> None:
+        """Count a request refused for good, with how many of its frames had which reason."""
+        self.refused_requests += 1
+        self.refused_readings += readings
+        for reason, number in reasons.items():
+            self._give(reason, number)
+
+    def unreachable(self, why: str) -> None:
+        """Count a connection that could not be made."""
+        self.failed_connections += 1
+        self.connection_error = why
 
     def progress(self, elapsed_s: float, per_second: float) -> str:
         """Return the line that is shown while it runs."""
@@ -95,7 +109,13 @@ class Figures:
             f"p50 {milliseconds(latencies.percentile_s(50))}",
             f"p99 {milliseconds(latencies.percentile_s(99))}",
         ]
+        if self.connection_error and not self.acknowledged_requests:
+            parts.append(self.connection_error)
         return "  ".join(parts)
+
+    def _give(self, reason: str, times: int) -> None:
+        known = reason in self.reasons or len(self.reasons) < REASONS_MAX
+        self.reasons[reason if known else _OTHER] += times
 
 
 def milliseconds(seconds: float) -> str:

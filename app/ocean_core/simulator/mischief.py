@@ -18,6 +18,8 @@ from ocean_core.simulator.plan import Faults
 
 NOISE_BYTES_MAX: Final = 40
 PIECES: Final = 6
+GARBAGE_MAX: Final = 8
+"""How often in a run bytes are sent that the box refuses, and keeps: cut, noise and torn together."""
 # The byte that frames begin with: noise that has none of it makes no bytes wait behind it.
 _BEGIN: Final = 0xC1
 _LENGTH: Final = slice(6, 8)
@@ -55,6 +57,7 @@ class Mischief:
     def __init__(self, faults: Faults, random: Random) -> None:
         self._odds = ODDS[faults]
         self._random = random
+        self._garbage_left = GARBAGE_MAX
 
     def is_repeated(self) -> bool:
         """Whether a frame of a burst is sent once more after it was acknowledged."""
@@ -63,15 +66,15 @@ class Mischief:
     def writing(self, frames: Sequence[bytes]) -> Writing:
         """Return how frames are written."""
         odds, random = self._odds, self._random
-        if self._falls(odds.cut):
+        if self._falls_to_garbage(odds.cut):
             chosen = random.randrange(len(frames))
             frame = frames[chosen]
             part = frame[: random.randrange(1, len(frame))]
             return Writing((b"".join(frames[:chosen]) + part,), cuts=True)
-        if self._falls(odds.noise):
+        if self._falls_to_garbage(odds.noise):
             noise = random.randbytes(random.randrange(1, NOISE_BYTES_MAX))
             return Writing((self._between(frames, noise.replace(bytes([_BEGIN]), b"\0")),))
-        if self._falls(odds.torn):
+        if self._falls_to_garbage(odds.torn):
             return Writing((self._torn(frames[0]) + b"".join(frames),))
         whole = b"".join(frames)
         if self._falls(odds.slow):
@@ -94,6 +97,11 @@ class Mischief:
     def _between(self, frames: Sequence[bytes], noise: bytes) -> bytes:
         at = self._random.randrange(len(frames))
         return b"".join(frames[:at]) + noise + b"".join(frames[at:])
+
+    def _falls_to_garbage(self, odds: int) -> bool:
+        falls = self._garbage_left > 0 and self._falls(odds)
+        self._garbage_left -= falls
+        return falls
 
     def _falls(self, odds: int) -> bool:
         return odds > 0 and self._random.randrange(1000) < odds

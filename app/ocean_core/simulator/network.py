@@ -28,11 +28,14 @@ class Network:
         source: ServerSource,
         target: Target,
         clock: Clock,
+        tell: Callable[[str], object],
     ) -> None:
+        """``tell`` gets why a connection could not be made."""
         self._loop = loop
         self._source = source
         self._target = target
         self._clock = clock
+        self._tell = tell
         self._looked_at = clock.monotonic()
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -55,8 +58,10 @@ class Network:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connect(self, channel: Channel) -> None:
+        where = ""
         try:
             target = await self._locate()
+            where = target.url
             parts = split_url(target.url)
 
             def made() -> Channel:
@@ -70,7 +75,8 @@ class Network:
                     parts.port or _PORTS[parts.scheme],
                     ssl=self._context(target.trust) if parts.scheme == "https" else None,
                 )
-        except (OSError, OceanError, TimeoutError):
+        except (OSError, OceanError, TimeoutError) as error:
+            self._tell(why_not(error, where))
             channel.not_connected()
 
     async def _locate(self) -> Target:
@@ -85,3 +91,19 @@ class Network:
         if trust not in self._contexts:
             self._contexts[trust] = context_of(trust)
         return self._contexts[trust]
+
+
+def why_not(error: Exception, where: str) -> str:
+    """Return why no connection could be made, as one line.
+
+    >>> why_not(ConnectionRefusedError(111, "Connection refused"), "127.0.0.1:5999")
+    '127.0.0.1:5999: connection refused'
+    """
+    if isinstance(error, ConnectionRefusedError):
+        text = "connection refused"
+    elif isinstance(error, TimeoutError):
+        text = f"no connection within {CONNECT_WITHIN_S:g} s"
+    else:
+        text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    text = " ".join(text.split()) or type(error).__name__
+    return f"{where}: {text}" if where else text

@@ -143,11 +143,13 @@ class Simulation:
     ) -> tuple[Network | DeviceNetwork, AnySender]:
         run, clock, random = self._run, self._clock, Random(self._order.seed)  # noqa: S311
         if isinstance(run, Run):
-            network = Network(loop, self._source, self._source.target(), clock)
+            network = Network(
+                loop, self._source, self._source.target(), clock, run.figures.unreachable
+            )
             return network, Sender(run, network, clock, random)
         assert self._locate is not None
         assert run.order.frames is not None
-        devices = DeviceNetwork(loop, self._locate, clock)
+        devices = DeviceNetwork(loop, self._locate, clock, run.figures.unreachable)
         if run.order.frames.transport is Transport.UDP:
             mischief = Mischief(run.order.faults, random)
             return devices, DatagramSender(run, devices, clock, mischief)

@@ -8,7 +8,7 @@ reads a clock by itself: the rim does, so that tests can.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
@@ -212,11 +212,11 @@ class Sender:
         self._tell_if_done()
         return False
 
-    def refuse(self, parcel: Parcel, reason: str) -> None:
-        """Count a request that was refused for good."""
+    def refuse(self, parcel: Parcel, reason: str, errors: Mapping[str, int] | None = None) -> None:
+        """Count a request that was refused for good; ``errors`` of its frames, if they are known."""
         if parcel.is_repeat:
             return
-        self.figures.refuse(parcel.rows, reason)
+        self.figures.refuse_together(parcel.rows, errors or {reason: 1})
         if parcel.was_lost:
             # An earlier attempt may have been stored, only its answer did not arrive.
             self._tally.leave_open(parcel)

@@ -11,6 +11,7 @@ import pytest
 
 from ocean_core.cli import asking, keys, quarantine, records, sensors, users
 from ocean_core.cli.engine import opened
+from ocean_core.cli.frame_advice import NEXT_STEPS
 from ocean_core.cli.keys import curl_line
 from ocean_core.cli.main import main
 from ocean_core.cli.options import ConnectionOptions
@@ -21,6 +22,8 @@ from ocean_core.model.errors import (
     DataDirError,
     UnknownUserError,
 )
+from ocean_core.protocol.nanogridata.encode import encode, pressure_payload
+from ocean_core.protocol.nanogridata.frame import Outcome
 from ocean_core.runtime.lock import RunInfo
 from support.paths import PACKAGE
 
@@ -131,9 +134,14 @@ def test_a_refused_frame_is_explained(box: Box) -> None:
         "next_step": "Add it.",
     }  # fmt: skip
     out = box.run("quarantine", "show", "1017", quarantined_frame=whole)
-    assert "why   No secret.\nnext  Add it.\n" in out
+    assert "why         No secret.\n" in out
+    assert f"what to do  {NEXT_STEPS[Outcome.KEY]}\n" in out, "what decode says, too"
+    assert "3 times, first 2026-01-17T00:00:00Z, last 2026-01-17T00:00:00Z" in out
+    assert "no access key" in out
+    assert not re.search(r" (-|yes|no)$", out, re.MULTILINE)
     assert "  0000  c1 53 01" in out
-    assert "\n  0010  00 00 00 00\n           ^^\n" in out
+    assert "\n  0016  00 00 00 00\n           ^^\n" in out
+    assert f"\nocean decode --now 1768608000 {whole['frame']}\n" in out
     assert "timestamp  1780000000" in out
     short = {**whole, "header": None, "frame": "", "offset": None}
     assert "header: none" in box.run("quarantine", "show", "1017", quarantined_frame=short)
@@ -159,6 +167,52 @@ def test_frames_are_tried_again(box: Box) -> None:
 def test_refused_frames_are_deleted(box: Box) -> None:
     assert box.run("quarantine", "forget", "3", "4", "3", forget_frame=None) == "2 frames deleted\n"
     assert box.engine.names() == ["forget_frame"] * 2
+
+
+def test_all_refused_frames_of_a_kind_are_deleted(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget = ("quarantine", "forget")
+    out = box.run(*forget, "--outcome", "E_STALE", "--yes", forget_frames=[3, 4])
+    assert out == "2 frames deleted\n"
+    assert box.engine.asked == [("forget_frames", (), {"outcome": "E_STALE"})]
+    assert box.json(*forget, "--all", "--yes", forget_frames=[5]) == {"forgotten": [5]}
+    assert box.engine.asked == [("forget_frames", (), {"outcome": None})]
+    for wrong in ((), ("1", "--all"), ("--all", "--outcome", "E_KEY")):
+        box.run(*forget, *wrong, "--yes", code=2)
+    box.run(*forget, "--all", code=1)
+    assert "nobody is there to confirm it; nothing was deleted" in box.error
+    assert box.engine.asked == []
+    monkeypatch.setattr(quarantine, "is_interactive", lambda: True)
+    for typed, code in (("E_KEY", 1), ("E_STALE", 0)):
+        monkeypatch.setattr("click.prompt", lambda *_, said=typed, **__: said)
+        box.run(*forget, "--outcome", "E_STALE", forget_frames=[3], code=code)
+        assert bool(box.engine.asked) == (code == 0)
+
+
+@pytest.mark.parametrize("sent", ["short", "trailing", "stale"])
+def test_a_refused_frame_gets_the_advice_of_decode(box: Box, sent: str) -> None:
+    good = encode(0x10, 1, pressure_payload("p", "", 10**9, 1), level=0, timestamp=1_768_608_000)
+    frame, outcome, advised = {
+        "short": (good[:-1], Outcome.SHORT, None),
+        "trailing": (good + b"\n", Outcome.TRAILING, "an end of line that a shell"),
+        "stale": (good[:8] + bytes(4) + good[12:], Outcome.STALE, "its clock was never set"),
+    }[sent]
+    if sent == "stale":
+        frame = encode(0x10, 1, pressure_payload("p", "", 10**9, 1), level=0, timestamp=0)
+    whole = {
+        **FRAME, "frame": frame.hex(), "size": len(frame), "outcome": str(outcome), "header": None,
+        "meaning": "M.", "next_step": "the box's own words",
+    }  # fmt: skip
+    out = box.run("quarantine", "show", "1017", quarantined_frame=whole)
+    assert NEXT_STEPS[outcome] in out
+    assert advised is None or advised in out
+    assert "the box's own words" not in out
+    assert ("retry 1017 --any-time" in out) == (sent == "stale")
+    unsure = {**whole, "state": "unsure", "given": "gate"}
+    out = box.run("quarantine", "show", "1017", quarantined_frame=unsure)
+    assert "the box's own words" in out
+    assert "gate was named beside the frame" in out
 
 
 # --- keys ---

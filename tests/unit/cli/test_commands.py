@@ -244,6 +244,16 @@ def test_status_begins_with_the_verdict_and_the_cause() -> None:
             "readings_per_second": 0.0,
             "commit_ms_p50": None,
         },
+        "frames": {
+            "tcp": "127.0.0.1:5678",
+            "udp": "",
+            "connections": 1,
+            "stored": 12_345,
+            "duplicates": 2,
+            "refused": 3,
+            "skipped_bytes": 4,
+            "quarantined": 3,
+        },
         "processes": {"ingest": {"cpu_percent": 0.1, "memory_mb": 50.0}},
         "files_mb": {"journal.db": 1.0},
         "flash": {
@@ -263,6 +273,11 @@ def test_status_begins_with_the_verdict_and_the_cause() -> None:
     assert lines[0] == "DEGRADED  Ocean Core 2.0.0, up 1 d 1 h"
     assert lines[1:3] == ["  ! disk.low: 9 MiB free", "    Free space."]
     assert any("rebuilding 40.5 %" in line for line in lines)
+    frames = lines.index("  frames     tcp 127.0.0.1:5678, 1 connection")
+    assert lines[frames + 1 : frames + 3] == [
+        "             12,345 stored, 2 came again, 3 refused, 4 bytes belonged to no frame",
+        "             3 refused frames in quarantine: ocean quarantine list",
+    ]
     flash = "  flash      12.5 MB written since the start, 1,234 bytes per reading, 3,000 MB a day"
     assert flash in lines
     assert all(len(line) <= 110 for line in lines)

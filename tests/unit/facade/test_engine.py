@@ -28,6 +28,7 @@ from ocean_core.model.errors import (
     StoreUnavailableError,
     UnknownUserError,
 )
+from ocean_core.model.limits import QUARANTINE_RETRIED_MAX
 
 HERE = Target("http://127.0.0.1:1")
 NOON = dt.datetime(2026, 1, 17, 12, tzinfo=dt.UTC)
@@ -407,6 +408,21 @@ def test_partial_collects_what_was_refused() -> None:
     engine, _ = engine_with(SeriesQuotaError("quota"))
     with pytest.raises(SeriesQuotaError):
         engine.ingest_many([("s", 1)], partial=True)
+
+
+def test_frames_to_forget_go_in_bounded_requests() -> None:
+    pages = [{"ids": [1, 2], "next": 2}, {"ids": [3], "next": None}]
+    engine, recorder = engine_with(*pages)
+    assert engine.forget_frames(outcome="E_STALE") == [1, 2, 3]
+    assert [call[3] for call in recorder.calls] == [
+        {"outcome": "E_STALE", "after": 0}, {"outcome": "E_STALE", "after": 2}
+    ]  # fmt: skip
+    engine, recorder = engine_with({"ids": [1], "next": None}, {"ids": [], "next": None})
+    assert engine.forget_frames(range(1, QUARANTINE_RETRIED_MAX + 2)) == [1]
+    assert len(recorder.calls) == 2
+    engine, recorder = engine_with({"ids": [], "next": None})
+    assert engine.forget_frames() == []
+    assert recorder.calls[0][3] == {"all": True, "after": 0}
 
 
 def test_bytes_that_are_no_text_are_refused_here() -> None:

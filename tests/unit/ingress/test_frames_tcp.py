@@ -233,7 +233,7 @@ def test_what_is_read_before_all_the_same_waits_for_it() -> None:
     async def case() -> None:
         box, loop = Box(), asyncio.get_running_loop()
         server = await loop.create_server(box.connections.make, "127.0.0.1", 0)
-        async with server:
+        try:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.write(ACK_REQUEST + pressure(pa=1) + pressure(pa=2))
             with pytest.raises(TimeoutError):
@@ -243,6 +243,8 @@ def test_what_is_read_before_all_the_same_waits_for_it() -> None:
             assert (records[2], records[14]) == (STORED, STORED)
             assert not box.kit.quarantine.frames
             writer.close()
+        finally:
+            server.close()
             box.connections.close()
             await box.kit.service.close()
 
@@ -296,6 +298,25 @@ def test_garbage_alone_closes_the_connection() -> None:
                 await box.kit.settle()
         assert wire.is_closed
         assert "nanogridata.garbage" in box.kit.log.getvalue()
+
+    run(case)
+
+
+def test_bytes_that_never_become_a_frame_are_counted_and_told() -> None:
+    async def case(box: Box) -> None:
+        wire = box.connect()
+        wire.protocol.data_received(b"GET / HTTP/1.0\r\n\r\n")
+        assert box.kit.log.getvalue() == ""
+        wire.close()
+        await box.kit.settle()
+        assert "nanogridata.skipped" in box.kit.log.getvalue()
+        other = box.connect()
+        other.protocol.data_received(pressure()[:-1] + b"\0")
+        box.kit.clock.advance(31)
+        box.connections.look()
+        assert not other.is_closed
+        skipped = box.kit.metrics.value("ocean_nanogridata_skipped_bytes_total", "tcp")
+        assert skipped == 18 + len(pressure())
 
     run(case)
 

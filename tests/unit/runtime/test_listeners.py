@@ -69,6 +69,8 @@ def test_by_default_there_is_one_for_this_machine(tmp_path: Path) -> None:
         assert startup_lines(found, trust_loopback=True) == [
             "open to every program on this machine; closed to the network"
         ]
+        (line,) = startup_lines(found, trust_loopback=True, frames_exposed=True)
+        assert line.endswith("; HTTP is closed to the network")
         assert "need a key" in startup_lines(found, trust_loopback=False)[0]
         info = run_info(found, "/d", "now")
         assert (info.url, info.network_url, info.cert) == (found[0].url, "", "")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,34 @@ async def test_forgotten_frames_are_counted_and_told(tmp_path: Path) -> None:
         assert (await box.ledger())["", "quarantine forgotten"] == 2
         assert [entry.act for entry in await box.audit()] == ["quarantine.forget"]
         await box.check_books()
+
+
+@in_loop
+async def test_many_are_forgotten_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUARANTINE_RETRIED_MAX", 3)
+    async with lab(tmp_path) as box:
+        for number in range(9):
+            outcome = "E_KEY" if number % 2 else "E_STALE"
+            await box.keep(frame_of(number), outcome, sensor_id=f"known-{number % 3}")
+        await box.keep(frame_of(0), "E_STALE", sensor_id="known-0")
+        first = await box.forget(outcome="E_STALE")
+        assert (first.forgotten, first.ids, first.next) == (3, [1, 3, 5], 5)
+        second = await box.forget(outcome="E_STALE", after=5)
+        assert (second.ids, second.next) == ([7, 9], None)
+        assert (await box.forget(ids=[77, 4, 4])).ids == [4]
+        await box.store.write(lambda db: len(rows_of.begin(db, [2], box.clock.now_us())))
+        rest = await box.forget(all=True)
+        assert (rest.ids, rest.next) == ([6, 8], None), "2 may be stored at this moment"
+        assert (await box.forget(all=True, after=0)).forgotten == 0
+        told = [(entry.subject, json.loads(entry.detail)) for entry in await box.audit()]
+        assert told[-1] == ("E_STALE", {"frames": 3, "ids": [1, 3, 5]})
+        assert [subject for subject, _ in told] == ["all", "all", "ids", "E_STALE", "E_STALE"]
+        assert (await box.ledger())["known-0", "quarantine forgotten"] == 4
+        await box.check_books()
+        assert box.metrics.value("ocean_quarantine_frames") == 1
+        for order in ({}, {"ids": [1], "all": True}):
+            with pytest.raises(InvalidInputError):
+                await box.forget(**order)
 
 
 @in_loop

@@ -11,6 +11,7 @@ from ocean_core.simulator.answers import (
     fate_of,
     read_answer,
     reason_of,
+    refusals_of,
     refused_frames,
 )
 
@@ -91,7 +92,19 @@ def test_frames_that_were_refused_among_others() -> None:
         b'{"field":"frame","found":"E_STALE at byte 8","expected":"...","item":1},'
         b'{"field":"frame","found":"E_MAC","expected":"...","item":3}]}'
     )
-    assert refused_frames(body) == {1: "E_STALE at byte 8", 3: "E_MAC"}
+    assert refused_frames(body) == {1: "E_STALE", 3: "E_MAC"}
     unlisted = body.replace(b'"rejected_count":2', b'"rejected_count":300')
     assert refused_frames(unlisted) is None
     assert refused_frames(b"nonsense") is None
+
+
+def test_errors_of_a_refused_request_are_counted_frame_by_frame() -> None:
+    found = ["E_MAC: other secret", "E_STALE at byte 8: of 1970", "E_MAC"]
+    errors = [{"item": number, "found": text} for number, text in enumerate(found)]
+    unlisted = {"found": "7 more items", "field": ""}
+    body = json.dumps({"code": "OC-2010", "errors": [*errors, unlisted]}).encode()
+    assert refusals_of(Answer(422, b"", body), 10) == {"E_MAC": 9, "E_STALE": 1}
+    assert refusals_of(Answer(422, b"", body), 3) == {"E_MAC": 2, "E_STALE": 1}
+    other = json.dumps({"errors": [{"item": 0, "found": "a text"}]}).encode()
+    for nothing in (other, b"nonsense", b"[]", b'{"errors":[]}', b'{"errors":["x"]}'):
+        assert refusals_of(Answer(422, b"", nothing), 3) is None

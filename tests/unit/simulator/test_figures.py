@@ -41,6 +41,15 @@ def test_reasons_are_bounded() -> None:
     assert figures.refused_readings == 2 * figures.refused_requests == 2 * (10 * REASONS_MAX + 1)
 
 
+def test_the_progress_line_says_that_nobody_listens_until_something_is_acknowledged() -> None:
+    figures = Figures()
+    figures.unreachable("127.0.0.1:5999: connection refused")
+    assert figures.progress(1, 0).endswith("127.0.0.1:5999: connection refused")
+    figures.acknowledged_requests = 1
+    assert "connection refused" not in figures.progress(1, 0)
+    assert (figures.failed_connections, figures.connection_error[-7:]) == (1, "refused")
+
+
 def test_the_progress_line_has_what_matters() -> None:
     figures = Figures()
     figures.sent_readings, figures.acknowledged_readings, figures.resent = 2_000, 1_900, 3

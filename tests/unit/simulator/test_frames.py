@@ -18,9 +18,9 @@ from ocean_core.protocol.nanogridata.frame import (
     Outcome,
 )
 from ocean_core.protocol.nanogridata.secret import HmacSecret
-from ocean_core.simulator.bursts import RECORD_BYTES, Burst, Bursts, Letter
+from ocean_core.simulator.bursts import ASTRAY_FRAMES_MAX, RECORD_BYTES, Burst, Bursts, Letter
 from ocean_core.simulator.device_sender import DeviceRun
-from ocean_core.simulator.mischief import Mischief
+from ocean_core.simulator.mischief import GARBAGE_MAX, Mischief
 from ocean_core.simulator.plan import Faults, FrameOrder, Order, Transport
 from ocean_core.simulator.prepare import FrameParcels, prepare
 from ocean_core.simulator.sender import Run, Sender
@@ -136,6 +136,44 @@ def test_clocks_that_are_wrong_make_frames_that_are_refused() -> None:
         else:
             assert not burst.is_astray
     assert outcomes == {Outcome.FUTURE, Outcome.STALE}
+
+
+@pytest.mark.parametrize("transport", [Transport.TCP, Transport.UDP])
+@pytest.mark.parametrize("rate", [None, 2_000.0])
+def test_few_frames_of_a_run_are_to_be_refused(transport: Transport, rate: float | None) -> None:
+    clock = ManualClock()
+    order = order_of(
+        faults=Faults.MANY, transport=transport, rate=rate, sensors=200, count=50_000,
+        connections=1,
+    )  # fmt: skip
+    bursts = bursts_of(order, clock)
+    now_s = clock.now_us() // 10**6
+    ahead = of_1970 = rows = 0
+    for _, burst in taken(bursts, 1):
+        rows += burst.rows
+        for frame in burst.frames:
+            header_s = int.from_bytes(frame[8:12])
+            is_old, is_ahead = header_s < 10**7, header_s > now_s + 3_600
+            assert burst.is_astray == (is_old or is_ahead)
+            ahead += is_ahead
+            of_1970 += is_old
+        if not burst.is_astray:
+            # Set right inside, too.
+            measured_s = burst.lot.columns.timestamp_us // 10**6
+            assert now_s - 11 * 86_400 < int(measured_s.min())
+            assert int(measured_s.max()) < now_s + 3_600
+    assert (ahead, of_1970) == (ASTRAY_FRAMES_MAX, ASTRAY_FRAMES_MAX)
+    assert rows == 50_000
+
+
+def test_little_garbage_is_sent_in_a_run() -> None:
+    mischief = Mischief(Faults.MANY, Random(3))
+    frames = next(burst for _, burst in taken(bursts_of(order_of()), 40)).frames
+    whole = b"".join(frames)
+    odd = [b"".join(mischief.writing(frames).pieces) != whole for _ in range(5_000)]
+    # Half a frame that would look like a whole one is left away.
+    assert GARBAGE_MAX - 2 <= odd.count(True) <= GARBAGE_MAX
+    assert 2 * ASTRAY_FRAMES_MAX + GARBAGE_MAX <= 20
 
 
 def test_the_same_seed_makes_the_same_frames() -> None:
@@ -263,6 +301,24 @@ def test_a_request_of_frames_is_sent_again_without_a_key() -> None:
     sender, run, rim = http_lab(decide)
     assert [request.body for request in rim.server.requests].count(lost[0]) == 2
     assert sender.figures.acknowledged_readings == int(run.tally.counts.sum()) == 1_000
+
+
+def test_refusals_of_whole_requests_are_grouped_by_error() -> None:
+    def decide(request: Request) -> Reply | None:
+        errors = [
+            {"item": 0, "found": f"E_MAC at byte {len(request.body)}"},
+            {"item": 1, "found": "E_STALE: too old"},
+            {"item": 2, "found": "E_MAC"},
+        ]
+        return Reply(422, {}, json.dumps({"code": "OC-2010", "errors": errors}).encode())
+
+    sender, run, rim = http_lab(decide)
+    figures, requests = sender.figures, len(rim.server.requests)
+    assert set(figures.reasons) == {"E_MAC", "E_STALE"}
+    assert figures.reasons["E_STALE"] == figures.refused_requests == requests
+    assert figures.reasons["E_MAC"] > 10 * requests
+    assert figures.refused_readings == 1_000
+    assert int(run.tally.counts.sum()) == 0
 
 
 def test_frames_refused_among_others_are_left_out() -> None:

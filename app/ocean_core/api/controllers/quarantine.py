@@ -20,7 +20,9 @@ from ocean_core.api.services import AnyRequest, services_of
 from ocean_core.model import limits
 from ocean_core.model.errors import ForbiddenError, UnknownRecordError
 from ocean_core.service.frames.quarantine_answers import (
+    ForgetOrder,
     FrameForgotten,
+    FramesForgotten,
     QuarantinedBytes,
     QuarantineList,
     Retried,
@@ -30,31 +32,35 @@ from ocean_core.service.frames.quarantine_answers import (
 _OUTCOME: Final = query_parameter("outcome", "Only frames refused for this.", "E_KEY")
 _NULL: Final = OpenAPIType.NULL
 _ID_DIGITS_MAX: Final = 18
+_CHOICE: Final = {
+    "ids": Schema(
+        type=[OpenAPIType.ARRAY, _NULL],
+        items=Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=limits.READING_ID_MAX),
+        min_items=1,
+        max_items=limits.QUARANTINE_RETRIED_MAX,
+    ),
+    "outcome": Schema(type=[OpenAPIType.STRING, _NULL], min_length=1, max_length=32),
+    "all": Schema(type=OpenAPIType.BOOLEAN, default=False),
+    "after": Schema(
+        type=OpenAPIType.INTEGER,
+        minimum=0,
+        maximum=limits.READING_ID_MAX,
+        default=0,
+        description="Only frames with a larger id: the field next of the answer before.",
+    ),
+}
+_CHOICE_TOLD: Final = "Exactly one of ids, outcome and all (true)."
 _RETRY: Final = json_request_body(
     Schema(
         type=OpenAPIType.OBJECT,
         additional_properties=False,
-        description="Exactly one of ids, outcome and all (true).",
+        description=_CHOICE_TOLD,
         properties={
-            "ids": Schema(
-                type=[OpenAPIType.ARRAY, _NULL],
-                items=Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=limits.READING_ID_MAX),
-                min_items=1,
-                max_items=limits.QUARANTINE_RETRIED_MAX,
-            ),
-            "outcome": Schema(type=[OpenAPIType.STRING, _NULL], min_length=1, max_length=32),
-            "all": Schema(type=OpenAPIType.BOOLEAN, default=False),
+            **_CHOICE,
             "any_time": Schema(
                 type=OpenAPIType.BOOLEAN,
                 default=False,
                 description="Leave out the checks of time: how old a frame is, or how far ahead.",
-            ),
-            "after": Schema(
-                type=OpenAPIType.INTEGER,
-                minimum=0,
-                maximum=limits.READING_ID_MAX,
-                default=0,
-                description="Only frames with a larger id: the field next of the answer before.",
             ),
         },
     ),
@@ -62,6 +68,18 @@ _RETRY: Final = json_request_body(
         "some": Example(value={"ids": [1, 2]}),
         "after a secret was added": Example(value={"outcome": "E_KEY"}),
         "all, whatever their time": Example(value={"all": True, "any_time": True}),
+    },
+)
+_FORGET: Final = json_request_body(
+    Schema(
+        type=OpenAPIType.OBJECT,
+        additional_properties=False,
+        description=_CHOICE_TOLD,
+        properties={**_CHOICE},
+    ),
+    {
+        "some": Example(value={"ids": [1, 2]}),
+        "what was too old": Example(value={"outcome": "E_STALE"}),
     },
 )
 
@@ -138,6 +156,26 @@ class QuarantineController(Controller):
         async with json_body(request, services) as body:
             order = decode_body(body, RetryOrder)
         return answer(await services.quarantine.retry(order, origin_of(request)))
+
+    @post(
+        "/forget",
+        status_code=200,
+        opt={"access": "admin"},
+        operation_class=operation(body=_FORGET),
+        responses=answers(FramesForgotten, *WRITE_PROBLEMS),
+        summary="Delete refused frames",
+    )
+    async def forget_some(self, request: AnyRequest) -> ASGIApp:
+        """Delete frames; the loss ledger goes on counting them. There is no way back.
+
+        At most 1000 in one request, the oldest first; next tells how to go on.
+        """
+        _require_all_sensors(request)
+        query_texts(request)
+        services = services_of(request)
+        async with json_body(request, services) as body:
+            order = decode_body(body, ForgetOrder)
+        return answer(await services.quarantine.forget_some(order, origin_of(request)))
 
     @delete(
         "/{frame_id:str}",

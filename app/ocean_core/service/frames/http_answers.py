@@ -13,7 +13,7 @@ from ocean_core.model import limits
 from ocean_core.model.errors import FieldProblem, FrameError, OceanError, all_error_classes
 from ocean_core.model.receipt import CarriedFrame, Intake, Receipt
 from ocean_core.obs.clock import iso_utc
-from ocean_core.protocol.nanogridata.frame import MAGIC
+from ocean_core.protocol.nanogridata.frame import MAGIC, Outcome
 from ocean_core.protocol.readings import rejected_items
 from ocean_core.protocol.readings.assemble import unlisted_items
 from ocean_core.protocol.readings.wording import sentence, shorten
@@ -25,7 +25,36 @@ COUNTED_ELSEWHERE: Final[Mapping[str, int]] = MappingProxyType({})
 """What the error of a request holds for the ledger if all of it was counted frame by frame."""
 
 _CLASSES: Final = {cls.code: cls for cls in all_error_classes()}
-_EXPECTED_CHARS_MAX: Final = 240
+_FOUND_CHARS_MAX: Final = 280
+_LATER: Final = "the same again later"
+_TAKEN: Final = "a frame that this box can take"
+EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        Outcome.SHORT: "one whole frame",
+        Outcome.MAGIC: "bytes that begin with C1 53",
+        Outcome.VERSION: "version 1",
+        Outcome.LEVEL: "a security level from 0 to 3",
+        Outcome.FLAGS: "0 in the high four bits of the flags",
+        Outcome.TYPE: "a payload type from 1 to 5",
+        Outcome.RESERVED: "two reserved bytes that are 0",
+        Outcome.LENGTH: "a payload no longer than nanogridata.max_payload",
+        Outcome.TRAILING: "one frame and nothing after its check value",
+        Outcome.MODEL: "a model that is described on the box",
+        Outcome.POLICY: "a security level that is demanded of the model, or a higher one",
+        Outcome.KEY: "a level that needs no secret, or a model whose secret the box has",
+        Outcome.MAC: "the check value of these bytes, made with the model's secret if it is signed",
+        Outcome.FUTURE: "the time of now, in UTC",
+        Outcome.STALE: "a time no longer ago than nanogridata.max_age_s",
+        Outcome.REPLAY: "a new frame: another time, payload or IV",
+        Outcome.DECRYPT: "a payload encrypted as section 5 of docs/nanogridata.md says",
+        Outcome.PAYLOAD: "a payload laid out as its model's is",
+        Outcome.CBOR: "one CBOR map as section 6.3 of docs/nanogridata.md says",
+        Outcome.CBOR_LIMIT: "a payload within the limits of section 6.3 of docs/nanogridata.md",
+        Outcome.PROFILE: "the fields of the model's profile, each of its kind",
+    }
+)
+"""What would be right instead of each refused frame, in a few words."""
+
 _TEXT: Final = (
     "The body is text: send the frame's bytes (`xxd -r -p`), or the text as "
     '{"sensor_id": ..., "data": "<text>"} with Content-Type: application/json.'
@@ -176,13 +205,14 @@ def later_error(judged: Sequence[Judged]) -> OceanError | None:
 
 
 def problem_of(judged: Judged) -> FieldProblem:
-    """Return what is wrong with a frame: check and byte as found, plain words as expected."""
+    """Return what is wrong with a frame: check, byte and detail as found; what would be right."""
     item, result = judged
     where = "" if result.offset is None else f" at byte {result.offset}"
-    words = result.detail
+    words = f": {result.detail}" if result.detail else ""
+    found = shorten(f"{result.outcome}{where}{words}", _FOUND_CHARS_MAX)
     if result.may_retry:
-        words = f"the same again later: {words}"
-    return FieldProblem(FIELD, result.outcome + where, shorten(words, _EXPECTED_CHARS_MAX), item)
+        return FieldProblem(FIELD, found, _LATER, item)
+    return FieldProblem(FIELD, found, EXPECTED.get(result.outcome, _TAKEN), item)
 
 
 def _is_later(result: FrameResult) -> bool:

@@ -137,6 +137,10 @@ class FrameService:
         marker: str = "",
     ) -> list[FrameResult]:
         """Check each frame by itself, store the good ones; see ``FrameTaker.take``."""
+        if source.transport == "retry":
+            # Whoever has just put a secret right should not have to wait until it is noticed.
+            await asyncio.to_thread(self.parts.keys.reload_if_changed)
+            self.follow_keys()
         key = _key_of(marker, frames)
         if key is not None and await self.parts.buffer.lookup(key, {}) is not None:
             return [FrameResult(DUPLICATE)] * len(frames)

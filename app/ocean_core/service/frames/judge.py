@@ -11,6 +11,7 @@ from ocean_core.pipeline.routing import route
 from ocean_core.protocol.nanogridata.check import check_time
 from ocean_core.protocol.nanogridata.content import open_payload
 from ocean_core.protocol.nanogridata.frame import (
+    HEADER_BYTES,
     Content,
     FrameRefusedError,
     Header,
@@ -64,7 +65,7 @@ class Judge:
             content = open_payload(frame, header, proof, self._models)
             profile = self._models.profile(header.model_id)
             routed = route(header, content, profile, arrival_us=0, clock_trusted=True)
-            _check_signer(proof, routed.sensor_id)
+            _check_signer(header, proof, routed.sensor_id)
         except (FrameRefusedError, OceanError):
             return ""
         return routed.sensor_id
@@ -95,7 +96,7 @@ class Judge:
             given="" if proof.secret is not None and proof.secret.sensors else given,
         )
         sensor_id = routed.sensor_id
-        _check_signer(proof, sensor_id)
+        _check_signer(header, proof, sensor_id)
         if principal.sensors and not principal.may_touch(sensor_id):
             raise ForbiddenError(
                 f"{principal.told} is only for sensors like {principal.sensors!r}, "
@@ -120,7 +121,7 @@ class Judge:
         )
 
 
-def _check_signer(proof: Proof, sensor_id: str) -> None:
+def _check_signer(header: Header, proof: Proof, sensor_id: str) -> None:
     """Refuse a device that signs with the secret of a group it does not belong to."""
     secret = proof.secret
     if secret is None or not secret.sensors:
@@ -129,7 +130,7 @@ def _check_signer(proof: Proof, sensor_id: str) -> None:
     if not signer.may_touch(sensor_id):
         raise FrameRefusedError(
             Outcome.MAC,
-            0,
+            HEADER_BYTES + header.length,
             f"signed with the secret {secret.name}, which is for devices like "
             f"{secret.sensors!r}, not for {sensor_id!r}",
         )

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, Protocol
 
+from ocean_core.model import limits
 from ocean_core.model.access import Origin
 from ocean_core.model.naming import Names
 from ocean_core.obs.clock import Clock
@@ -17,7 +18,9 @@ from ocean_core.service.accounts.uninterrupted import uninterrupted
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.frames.gathering import Gathering, arrival_of
 from ocean_core.service.frames.quarantine_answers import (
+    ForgetOrder,
     FrameForgotten,
+    FramesForgotten,
     QuarantinedBytes,
     QuarantineList,
     Retried,
@@ -128,6 +131,11 @@ class Quarantine(QuarantineSink):
         await uninterrupted(self._forget(frame_id, origin))
         return FrameForgotten(frame_id, forgotten=True)
 
+    async def forget_some(self, order: ForgetOrder, origin: Origin) -> FramesForgotten:
+        """Delete frames, at most QUARANTINE_RETRIED_MAX at once. Raises InvalidInputError."""
+        check_order(order)
+        return await uninterrupted(self._forget_some(order, origin))
+
     # --- for the appliance ---
 
     async def tick(self) -> None:
@@ -178,6 +186,24 @@ class Quarantine(QuarantineSink):
         if row.note is not None:
             self._notes.pop(row.note, None)
         await self._show()
+
+    async def _forget_some(self, order: ForgetOrder, origin: Origin) -> FramesForgotten:
+        most = limits.QUARANTINE_RETRIED_MAX
+        ids = None if order.ids is None else sorted({i for i in order.ids if i > order.after})
+        subject = order.outcome or ("all" if ids is None else "ids")
+        async with self._retrying.lock, self._named() as name:
+            forget = partial(
+                quarantine.forget_some,
+                unwanted=quarantine.Unwanted(ids, order.outcome, order.after, most),
+                order=quarantine.Order(origin, subject, {}), now_us=self._clock.now_us(), name=name,
+            )  # fmt: skip
+            gone, notes = await self._store.write(forget)
+        for note in notes:
+            self._notes.pop(note, None)
+        await self._show()
+        # As many as fit: perhaps there are more.
+        following = gone[-1] if ids is None and len(gone) == most else None
+        return FramesForgotten(len(gone), gone, following)
 
     async def _write(self, frames: Sequence[RefusedFrame], turned_away: Mapping[str, int]) -> None:
         boot = self._clock.boot_id()

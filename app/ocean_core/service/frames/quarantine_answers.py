@@ -133,10 +133,10 @@ class QuarantinedBytes(QuarantinedFrame, kw_only=True):
     next_step: str
 
 
-class RetryOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """What to try again: ``ids``, or all of an ``outcome``, or ``all``, the oldest first.
+class ForgetOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Which frames: ``ids``, or all of an ``outcome``, or ``all``, the oldest first.
 
-    ``any_time`` leaves the checks of time out. ``after``: only what has a larger id.
+    ``after``: only what has a larger id.
     """
 
     ids: (
@@ -148,8 +148,13 @@ class RetryOrder(msgspec.Struct, forbid_unknown_fields=True):
     ) = None
     outcome: Annotated[str, msgspec.Meta(min_length=1, max_length=32)] | None = None
     all: bool = False
-    any_time: bool = False
     after: Annotated[int, msgspec.Meta(ge=0, le=limits.READING_ID_MAX)] = 0
+
+
+class RetryOrder(ForgetOrder, forbid_unknown_fields=True):
+    """What to try again. ``any_time`` leaves the checks of time out."""
+
+    any_time: bool = False
 
 
 class RetriedFrame(msgspec.Struct):
@@ -180,7 +185,18 @@ class FrameForgotten(msgspec.Struct):
     forgotten: bool
 
 
-def check_order(order: RetryOrder) -> None:
+class FramesForgotten(msgspec.Struct):
+    """How many frames were deleted, and which; ids that were not there are left out.
+
+    ``next`` is what to send as ``after`` to go on, null if none are left.
+    """
+
+    forgotten: int
+    ids: list[int]
+    next: int | None
+
+
+def check_order(order: ForgetOrder) -> None:
     """Require exactly one choice. Raises InvalidInputError."""
     chosen = [
         name

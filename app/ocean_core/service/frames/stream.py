@@ -60,6 +60,11 @@ class FrameStream:
         """Whether nothing is left of an unfinished frame."""
         return not self.held
 
+    @property
+    def has_news(self) -> bool:
+        """Whether ``end`` has something to tell: of an unfinished frame, or of skipped bytes."""
+        return bool(self.held or self._reader.skipping)
+
     def feed(self, data: bytes, way: Delivery) -> None:
         """Take the next bytes."""
         if self._tail:

@@ -51,6 +51,7 @@ _REPEATED: Final = """
 UPDATE quarantine SET seen = seen + 1, last_us = ? WHERE digest = ? RETURNING id
 """
 _REPLAY: Final = "E_REPLAY"
+_IDS_TOLD: Final = 20
 _INSERT: Final = """
 INSERT INTO quarantine VALUES (
     ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'held', NULL, ?, ?, ?
@@ -69,6 +70,14 @@ _GET: Final = f"SELECT {_COLUMNS} FROM quarantine WHERE id = ?"  # noqa: S608 - 
 _HELD: Final = "SELECT id FROM quarantine WHERE id > ? AND state = 'held' ORDER BY id LIMIT ?"
 _HELD_OF_OUTCOME: Final = """
 SELECT id FROM quarantine WHERE id > ? AND outcome = ? AND state = 'held' ORDER BY id LIMIT ?
+"""
+_FORGET: Final = "DELETE FROM quarantine WHERE id = ? RETURNING id, counted_as, seen, note"
+# What a retry is under way for may be stored at this moment; a person can still name it by its id.
+_FORGET_OLDEST: Final = """
+DELETE FROM quarantine WHERE id IN (
+    SELECT id FROM quarantine
+    WHERE id > ? AND state <> 'trying' AND (? IS NULL OR outcome = ?) ORDER BY id LIMIT ?
+) RETURNING id, counted_as, seen, note
 """
 _EARLY: Final = """
 SELECT id FROM quarantine
@@ -177,11 +186,30 @@ class Tried(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Who asked for a retry, of what."""
+    """Who asked for a retry or a deletion, of what."""
 
     origin: Origin
     subject: str
     detail: dict[str, object]
+
+
+class Unwanted(NamedTuple):
+    """What somebody wants deleted: these ids, or else the oldest behind ``after``.
+
+    Those of one ``outcome``, or of all; at most ``limit``.
+    """
+
+    ids: Sequence[int] | None
+    outcome: str | None
+    after: int
+    limit: int
+
+
+class Forgotten(NamedTuple):
+    """The ids that were deleted, in order, and the notes of these frames."""
+
+    ids: list[int]
+    notes: list[bytes]
 
 
 class Waiting(NamedTuple):
@@ -305,6 +333,25 @@ def forget(
     }
     audit.record(db, now_us, origin, "quarantine.forget", str(row_id), detail)
     return row
+
+
+def forget_some(
+    db: apsw.Connection, unwanted: Unwanted, order: Order, now_us: int, name: Naming
+) -> Forgotten:
+    """Delete rows; ids that are not there are left out. ``order`` goes into the audit log."""
+    ids, outcome, after, limit = unwanted
+    if ids is None:
+        rows = _rows(db, _FORGET_OLDEST, (after, outcome, outcome, limit))
+    else:
+        rows = [row for row_id in ids[:limit] for row in _rows(db, _FORGET, (row_id,))]
+    counts: Counter[tuple[str, str]] = Counter()
+    for _, counted_as, seen, _ in rows:
+        counts[name(counted_as), FORGOTTEN] += seen
+    _gone(db, len(rows), counts, now_us)
+    gone = sorted(row_id for row_id, *_ in rows)
+    detail = {"frames": len(gone), "ids": gone[:_IDS_TOLD], **order.detail}
+    audit.record(db, now_us, order.origin, "quarantine.forget", order.subject, detail)
+    return Forgotten(gone, _known(note for *_, note in rows))
 
 
 def held(db: apsw.Connection, outcome: str | None, after: int, limit: int) -> list[int]:

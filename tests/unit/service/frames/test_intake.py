@@ -263,6 +263,16 @@ def test_changed_secrets_count_at_once() -> None:
     run(case)
 
 
+def test_trying_again_looks_for_new_secrets_first() -> None:
+    async def case(kit: FrameKit) -> None:
+        await kit.take(pressure())
+        assert kit.keys.reloads == 0
+        await kit.take(pressure(), transport="retry")
+        assert kit.keys.reloads == 1
+
+    run(case)
+
+
 def test_a_quota_names_itself() -> None:
     async def case(kit: FrameKit) -> None:
         gases = [
