@@ -91,5 +91,8 @@ def _hex_lines(data: bytes, offset: int | None) -> list[str]:
     for at in range(0, len(data), _BYTES_A_LINE):
         lines.append(f"  {at:04d}  {data[at : at + _BYTES_A_LINE].hex(' ')}")
         if offset is not None and at <= offset < at + _BYTES_A_LINE:
-            lines.append(" " * (8 + 3 * (offset - at)) + "^^")
+            ends = "  the frame ends here" if offset == len(data) else ""
+            lines.append(" " * (8 + 3 * (offset - at)) + "^^" + ends)
+    if offset == len(data) and not offset % _BYTES_A_LINE:
+        lines.append(" " * 8 + "^^  the frame ends here")
     return lines

@@ -158,8 +158,10 @@ def _frames_lines(frames: dict[str, Any]) -> list[str]:
     connections = counted(frames["connections"], "connection")
     lines = [
         f"  frames     {', '.join(where) or 'not listening'}, {connections}",
-        f"             {frames['stored']:,} stored, {frames['duplicates']:,} came again, "
-        f"{frames['refused']:,} refused, {frames['skipped_bytes']:,} bytes belonged to no frame",
+        (
+            f"             {frames['stored']:,} stored, {frames['duplicates']:,} came again, "
+            f"{frames['refused']:,} refused, {frames['skipped_bytes']:,} bytes belonged to no frame"
+        ),
     ]
     if frames["quarantined"]:
         kept = counted(frames["quarantined"], "refused frame")

@@ -202,11 +202,13 @@ def test_a_refused_frame_gets_the_advice_of_decode(box: Box, sent: str) -> None:
         frame = encode(0x10, 1, pressure_payload("p", "", 10**9, 1), level=0, timestamp=0)
     whole = {
         **FRAME, "frame": frame.hex(), "size": len(frame), "outcome": str(outcome), "header": None,
+        "offset": len(good) - 1 if sent == "short" else 8,
         "meaning": "M.", "next_step": "the box's own words",
     }  # fmt: skip
     out = box.run("quarantine", "show", "1017", quarantined_frame=whole)
     assert NEXT_STEPS[outcome] in out
     assert advised is None or advised in out
+    assert ("^^  the frame ends here" in out) == (sent == "short")
     assert "the box's own words" not in out
     assert ("retry 1017 --any-time" in out) == (sent == "stale")
     unsure = {**whole, "state": "unsure", "given": "gate"}
