@@ -43,12 +43,6 @@ class FrameRules:
     models: Models
     keys: SecretStore
 
-    @property
-    def window_s(self) -> int:
-        """For how long a frame may be sent again."""
-        # Whole seconds are compared, and a block's arrival is finer: one more.
-        return self.models.age_s_max + self.models.future_s_max + 1
-
 
 @dataclass(frozen=True, slots=True)
 class FrameSockets:

@@ -194,7 +194,7 @@ class IngestProcess:
                 idempotency_kept_s=settings.ingest.idempotency_hours * 3600,
                 idempotency_keys_max=settings.ingest.idempotency_keys_max,
                 mark_path=self._data_dir / MARK_FILE,
-                frames_kept_s=self._rules.window_s,
+                frames_kept_s=self._rules.models.window_s,
             ),
             on_commit=self._committed,
             on_state=self._buffer_changed,

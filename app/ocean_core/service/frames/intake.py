@@ -64,8 +64,7 @@ class FrameService:
         self.store = FrameStore(parts, self.names, PlainJudge(self).judge, self._resolve)
         self._keys_version = parts.keys.version
         # A frame is remembered as long as its time lets it in.
-        # Whole seconds are compared, and a block's arrival is finer: one more.
-        self._window_s = parts.models.age_s_max + parts.models.future_s_max + 1
+        self._window_s = parts.models.window_s
         self._horizon = Horizon(parts.clock, self._window_s)
         self._is_open = False
 

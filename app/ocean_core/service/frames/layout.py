@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 from ocean_core.protocol.nanogridata.frame import FrameRefusedError, Outcome
 
 TEXT: Final = "text8"
-BYTES: Final = "bytes"
 NUMBER_CODES: Final = {
     "u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q",
     "f32": "f", "f64": "d",

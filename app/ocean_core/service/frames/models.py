@@ -75,6 +75,12 @@ class Models(Policy):
         """How far a frame of any model may be ahead, seconds."""
         return max(options.future_tolerance_s for options in self._let_in())
 
+    @property
+    def window_s(self) -> int:
+        """For how long a frame may be sent again, and is to be remembered, seconds."""
+        # Whole seconds are compared, and an arrival is finer: one more.
+        return self.age_s_max + self.future_s_max + 1
+
     def _let_in(self) -> list[Options]:
         return [
             options

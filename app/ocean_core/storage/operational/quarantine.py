@@ -29,8 +29,6 @@ QUARANTINED: Final = "quarantined"
 RELEASED: Final = "quarantine released"
 EVICTED: Final = "quarantine evicted"
 FORGOTTEN: Final = "quarantine forgotten"
-HELD: Final = "held"
-TRYING: Final = "trying"
 UNSURE: Final = "unsure"
 
 _TABLE: Final = "quarantine"
