@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ocean_core.protocol.nanogridata.encode import encode, gas_payload
 from ocean_core.protocol.nanogridata.frame import GAS
+from ocean_core.protocol.nanogridata.secret import HmacSecret
 from ocean_core.service.frames.stream import CAREFUL_FRAMES_MAX
 from support.frame_kit import NOW_S, SECRET, FrameKit, pressure
 from support.nanogrid import golden
@@ -41,6 +42,15 @@ OTHER = [
         level=1, timestamp=NOW_S, secret=SECRET,
     ),
 ]  # fmt: skip
+
+
+def reserved_set() -> bytes:
+    """Return a frame with a reserved byte set, rightly signed: only the byte itself is wrong."""
+    covered = GOOD[0][:12] + b"\x01\x00" + GOOD[0][14:-16]
+    return covered + HmacSecret(SECRET, "test").mac(covered)[:16]
+
+
+OTHER.append(reserved_set())
 
 
 def teach(kit: FrameKit) -> list[bytes]:
@@ -95,7 +105,6 @@ def test_both_ways_tell_the_same(parts: list[bytes], cuts: list[int]) -> None:
 
 @pytest.mark.parametrize("case", golden()["streams"], ids=lambda case: case["id"])
 def test_golden_streams_come_out_the_same_through_the_service(case: dict[str, object]) -> None:
-    from ocean_core.protocol.nanogridata.secret import HmacSecret
     from support.nanogrid import keys_of
 
     kit = FrameKit(HmacSecret(bytes(32), "unused"))
@@ -119,6 +128,16 @@ def test_golden_streams_come_out_the_same_through_the_service(case: dict[str, ob
         assert one["outcome"] == "E_REPLAY" or one["outcome"] in found
     skipped = kit.metrics.value("ocean_nanogridata_skipped_bytes_total", "tcp")
     assert skipped == case["skipped_bytes"]
+
+
+def test_a_reserved_byte_is_refused_though_signed() -> None:
+    async def case() -> list[str]:
+        kit = await FrameKit().opened()
+        for frame in teach(kit):
+            await kit.stream(frame)
+        return [one.outcome for one in await kit.stream(reserved_set(), pressure("P-1", 999))]
+
+    assert asyncio.run(case()) == ["E_MAGIC", "stored"]
 
 
 def test_long_work_is_put_off_so_that_others_get_their_turn() -> None:
