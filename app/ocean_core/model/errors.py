@@ -270,6 +270,28 @@ class StoreUnavailableError(OceanError):
     transient = True
 
 
+class ArchiveUnavailableError(OceanError):
+    """The archive cannot be used at the moment."""
+
+    code = "OC-4007"
+    hint = "Readings are taken as before and stay in the journal. `ocean status` says why."
+    transient = True
+
+
+class TargetError(OceanError):
+    """The directory given for an export, a backup or a restore cannot be used."""
+
+    code = "OC-4008"
+    hint = "Give another directory; nothing was written over."
+
+
+class WorkCancelledError(OceanError):
+    """Long work was cancelled before it was done."""
+
+    code = "OC-4009"
+    hint = "Start it again: what can be resumed goes on where it stopped."
+
+
 # 5: query
 
 
