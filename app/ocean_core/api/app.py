@@ -22,6 +22,7 @@ from ocean_core.api.controllers.audit import AuditController
 from ocean_core.api.controllers.billing import BillingController
 from ocean_core.api.controllers.groups import GroupsController
 from ocean_core.api.controllers.ingest import IngestController
+from ocean_core.api.controllers.jobs import JobsController
 from ocean_core.api.controllers.keys import KeysController
 from ocean_core.api.controllers.metadata import MetadataController
 from ocean_core.api.controllers.profiles import ProfilesController
@@ -52,6 +53,7 @@ ROUTE_HANDLERS: Final = (
     ProfilesController,
     KeysController,
     AuditController,
+    JobsController,
     StateController,
     ViewerController,
 )

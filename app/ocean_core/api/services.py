@@ -25,6 +25,7 @@ from ocean_core.service.analytics_link import AnalyticsLink
 from ocean_core.service.frames.quarantine import Quarantine
 from ocean_core.service.groups import GroupService
 from ocean_core.service.ingest import IngestService
+from ocean_core.service.jobs import JobBook
 from ocean_core.service.ledger import LedgerService
 from ocean_core.service.rates import FairShare
 from ocean_core.service.state import StateService
@@ -62,6 +63,7 @@ class Services:
     users: UserService
     billing: BillingService
     sessions: SessionService
+    jobs: JobBook
 
 
 def services_of(request: AnyRequest) -> Services:

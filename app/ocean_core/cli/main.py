@@ -35,6 +35,7 @@ _COMMANDS: Final = {
     "audit": ("ocean_core.cli.records", "audit_command"),
     "ledger": ("ocean_core.cli.records", "ledger_command"),
     "verify": ("ocean_core.cli.verify", "verify_command"),
+    "archive": ("ocean_core.cli.archive", "archive_group"),
     "_analytics": ("ocean_core.cli.serve", "analytics_command"),
     "_private": ("ocean_core.cli.private", "private_command"),
 }

@@ -16,6 +16,7 @@ from ocean_core.client.http import ApiClient, FixedServer, ServerSource
 from ocean_core.client.keys import checked_key, key_of_environment, read_key
 from ocean_core.config import load_settings
 from ocean_core.facade.analytics import Analytics
+from ocean_core.facade.jobs import Jobs
 from ocean_core.facade.original import OriginalNames
 from ocean_core.facade.records import Administration, Metadata, Quarantine, SensorRecords
 from ocean_core.facade.source import DataDirSource, named_target
@@ -37,6 +38,7 @@ class DataEngine(
     Administration,
     Analytics,
     Verification,
+    Jobs,
 ):
     """Everything the box offers. For any number of threads; make it with ``get_data_engine``.
 

@@ -35,6 +35,7 @@ from ocean_core.pipeline.live_window import LiveWindow
 from ocean_core.pipeline.mover import Mover, MoverCallbacks
 from ocean_core.pipeline.schedule import MoverSettings
 from ocean_core.pipeline.scrub import Scrubber
+from ocean_core.runtime.archive_setup import ArchiveSide
 from ocean_core.runtime.process import (
     die_with_parent,
     give_way,
@@ -46,6 +47,7 @@ from ocean_core.service.answering import Answering, WatermarkWaiters
 from ocean_core.service.channel import Channel
 from ocean_core.service.messages import (
     SERIES_NAMES_MAX,
+    CancelWork,
     Damage,
     Head,
     Hello,
@@ -59,9 +61,11 @@ from ocean_core.service.messages import (
     SeriesKnown,
     Stop,
     WatermarkAhead,
+    Work,
 )
 from ocean_core.service.queries.engine import QueryEngine
 from ocean_core.service.queries.verify import Verifier, VerifyCallbacks
+from ocean_core.service.work import WorkRunner
 from ocean_core.storage.analytics import (
     AnalyticsStore,
     DuckError,
@@ -218,6 +222,13 @@ class AnalyticsProcess:
     ) -> int:
         store = self._store
         self._mover = self._make_mover(source, store, window, opened.rebuild_reason, series)
+        self._archive = self._make_archive(store, self._mover)
+        self._work = WorkRunner(
+            self._archive.work(),
+            lambda message: self._on_loop(self._channel.send, message),
+            clock=self._clock,
+            log=self._log,
+        )
         if self._rules is not None:
             self._mover.set_rules(self._rules)
         self._engine = engine = QueryEngine(
@@ -248,13 +259,20 @@ class AnalyticsProcess:
         self._channel.send(Hello(os.getpid(), source.epoch, opened.watermark, reason or ""))
         self._tell_series([entry.name for entry in series])
         self._mover.start()
+        self._archive.keeper.start()
         if self._scrub:
             self._scrubber.start()
         reporting = self._loop.create_task(self._report())
         await self._ended.wait()
         reporting.cancel()
         queries_ended = await self._end_queries(self._answering)
+        self._work.stop()
         self._scrubber.stop(STOP_SCRUB_S)
+        keeper_ended = await self._loop.run_in_executor(
+            None, self._archive.keeper.stop, STOP_MOVER_S
+        )
+        if not keeper_ended:
+            self._log.warning("runtime.background_failed", task="keeper", error="does not end")
         mover_ended = await self._loop.run_in_executor(None, self._mover.stop, STOP_MOVER_S)
         if queries_ended and mover_ended and self._exit_code != EXIT_DAMAGED:
             store.close()
@@ -271,6 +289,21 @@ class AnalyticsProcess:
             _, running = await asyncio.wait(self._answers, timeout=STOP_QUERIES_S)
             self.is_stuck = bool(running)
         return not self.is_stuck
+
+    def _make_archive(self, store: AnalyticsStore, mover: Mover) -> ArchiveSide:
+        on_loop = self._on_loop
+        return ArchiveSide(
+            self._data_dir,
+            watermark=store.watermark,
+            names=lambda: mover.names,
+            send=lambda message: on_loop(self._channel.send, message),
+            on_damage=lambda ranges: on_loop(self._journal_blocks_damaged, ranges),
+            on_change=lambda: on_loop(self._changed.set),
+            clock=self._clock,
+            log=self._log,
+            metrics=self._metrics,
+            faults=self._faults,
+        )
 
     def _make_verifier(self, store: AnalyticsStore) -> Verifier:
         on_loop = self._on_loop
@@ -348,6 +381,10 @@ class AnalyticsProcess:
                 if self._answering is not None:
                     self._answering.names_changing()
                     self._mover.set_rules(message.rules)
+            case Work():
+                self._work.begin(message)
+            case CancelWork():
+                self._work.cancel(message)
             case Stop():
                 self._ended.set()
             case _:
@@ -359,6 +396,7 @@ class AnalyticsProcess:
 
     def _moved(self, watermark: int) -> None:
         self._waiters.reached(watermark)
+        self._archive.keeper.wake()
         self._changed.set()
 
     def _rules_applied(self, up_to_rule: int, forgotten: dict[int, int]) -> None:
@@ -422,6 +460,7 @@ class AnalyticsProcess:
                     samples,
                     histograms,
                     progress.trouble,
+                    self._archive.state(),
                 )
             )
             if self._is_rebuild and not progress.rebuilding and progress.watermark:

@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import sys
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -62,8 +63,10 @@ from ocean_core.runtime.process import (
     look_for_garbage_rarely,
 )
 from ocean_core.runtime.supervisor import Supervisor
+from ocean_core.runtime.trimming import JournalTrimmer
 from ocean_core.service.alarms import AlarmBook
 from ocean_core.service.analytics_link import AnalyticsLink, LinkHandlers
+from ocean_core.service.jobs import JobBook
 from ocean_core.service.messages import Hello, Report
 from ocean_core.service.series_quota import SeriesQuota
 from ocean_core.service.state import BufferView, StateService
@@ -151,6 +154,8 @@ class IngestProcess:
         self._sockets = FrameSockets(None, None)
         self._noting: asyncio.Task[None] | None = None
         self._journal = self._make_journal()
+        self._trimmer = JournalTrimmer(self._journal, log)
+        self._jobs = JobBook(clock, log, new_id=lambda: str(uuid.uuid4()))
         self._link = self._make_link()
         self._supervisor = self._make_supervisor()
         self._accounts = Accounts(
@@ -225,6 +230,7 @@ class IngestProcess:
                 journal_damaged=self._journal.report_corruption,
                 watermark_ahead=self._watermark_ahead,
                 closed=self._hung_up,
+                sealed=self._trimmer.sealed,
                 rules_lost=lambda told: self._alarms.raise_alarm("sensors.unforgotten", told),
             ),
             # They are known once the operational store is open.
@@ -286,7 +292,9 @@ class IngestProcess:
         stop_in_reverse.push_async_callback(self._journal.close)
         await asyncio.wait({opening}, timeout=OPEN_JOURNAL_FIRST_S)
         stop_in_reverse.push_async_callback(self._accounts.close)
+        stop_in_reverse.push_async_callback(self._trimmer.close)
         stop_in_reverse.push_async_callback(self._stop_analytics)
+        stop_in_reverse.push_async_callback(self._jobs.close)
         if opening.done():
             await opening
             await self._accounts.open()
@@ -339,6 +347,7 @@ class IngestProcess:
             state=self._state,
             quota=self._quota,
             frames=self._frames.service,
+            jobs=self._jobs,
         )
         self._ingest = make_ingest(parts, decoders)
         return make_server(parts, self._ingest)
@@ -426,6 +435,7 @@ class IngestProcess:
             await look_after(self._listeners, self._alarms)
             await self._accounts.tick()
             await self._frames.tick()
+            self._trimmer.tick()
             self._show_missing()
 
     # What the journal says (always on the event loop).
@@ -477,6 +487,10 @@ class IngestProcess:
         self._metrics.adopt(report.samples, report.histograms)
         self._alarms.set_alarm(
             "analytics.stuck", active=bool(report.trouble), detail=report.trouble
+        )
+        archive_trouble = "" if report.archive is None else report.archive.trouble
+        self._alarms.set_alarm(
+            "archive.stuck", active=bool(archive_trouble), detail=archive_trouble
         )
         if not report.rebuilding:
             self._alarms.clear_alarm("analytics.rebuilding")

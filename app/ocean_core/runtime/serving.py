@@ -28,6 +28,7 @@ from ocean_core.service.frames.terms import FrameTaker
 from ocean_core.service.groups import GroupService
 from ocean_core.service.guard import HostNames
 from ocean_core.service.ingest import IngestService
+from ocean_core.service.jobs import JobBook
 from ocean_core.service.pace import Pace
 from ocean_core.service.problems import raw_response_of
 from ocean_core.service.rates import FairShare
@@ -54,6 +55,7 @@ class Parts:
     state: StateService
     quota: SeriesQuota
     frames: FrameTaker
+    jobs: JobBook
 
 
 def make_ingest(parts: Parts, decoders: ThreadPoolExecutor) -> IngestService:
@@ -127,6 +129,7 @@ def _services(parts: Parts, ingest: IngestService) -> Services:
         quarantine=accounts.quarantine,
         keys=accounts.keys,
         audit=accounts.audit,
+        jobs=parts.jobs,
     )
 
 

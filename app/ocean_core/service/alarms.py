@@ -94,6 +94,13 @@ ALARM_KINDS: Final = {
             "Wait; `ocean status` shows the progress. Nothing is lost.",
         ),
         AlarmKind(
+            "archive.stuck",
+            "warning",
+            "Work on the archive fails; readings stay in the journal, nothing is lost.",
+            "It is tried again by itself; the detail says why it fails. A damaged or foreign archive: "
+            "`ocean verify`.",
+        ),
+        AlarmKind(
             "clock.untrusted",
             "warning",
             "Readings came from the future, and this box cannot tell whose clock is wrong.",

@@ -18,6 +18,7 @@ from ocean_core.model.naming import NO_RULES, NameRule, Names
 from ocean_core.service.channel import Channel
 from ocean_core.service.messages import (
     Answer,
+    CancelWork,
     Damage,
     Head,
     Hello,
@@ -28,9 +29,13 @@ from ocean_core.service.messages import (
     Rules,
     RulesApplied,
     RulesLost,
+    Sealed,
     SeriesKnown,
     Stop,
     WatermarkAhead,
+    Work,
+    WorkDone,
+    WorkProgress,
     restore_error,
 )
 
@@ -58,6 +63,14 @@ class LinkHandlers:
     """Told how many rows each rule that forgets made vanish; again after each restart."""
     rules_lost: Callable[[str], None] = _ignore
     """Told which rules analytics followed and no longer will."""
+    sealed: Callable[[int], None] = _ignore
+    """Told up to which id everything is in the archive; again after each restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Working:
+    done: asyncio.Future[bytes]
+    on_progress: Callable[[WorkProgress], None]
 
 
 class AnalyticsLink:
@@ -78,6 +91,7 @@ class AnalyticsLink:
         self._channel: Channel | None = None
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._next_id = 1
+        self._working: dict[int, _Working] = {}
         self._rules = None if rules is None else list(rules)
         self._syncing: list[tuple[int, asyncio.Future[dict[int, int]]]] = []
         self.names = NO_RULES if rules is None else Names(rules)
@@ -177,6 +191,41 @@ class AnalyticsLink:
         finally:
             self._waiting.pop(query_id, None)
 
+    async def work(
+        self, kind: str, params: Mapping[str, Any], on_progress: Callable[[WorkProgress], None]
+    ) -> bytes:
+        """Have long work done and return its result as JSON; cancelling this cancels the work.
+
+        Raises the errors of analytics as they were raised there, AnalyticsUnavailableError while
+        the process is not up or when it is restarted.
+        """
+        channel = self._channel
+        if channel is None or not self.is_up:
+            raise AnalyticsUnavailableError("analytics are starting", retry_after_s=1)
+        work_id = self._next_id
+        self._next_id += 1
+        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._working[work_id] = _Working(done, on_progress)
+        channel.send(Work(work_id, kind, dict(params)))
+        try:
+            return await done
+        except asyncio.CancelledError:
+            channel.send(CancelWork(work_id))
+            raise
+        finally:
+            self._working.pop(work_id, None)
+
+    def _work_told(self, message: WorkProgress | WorkDone) -> None:
+        working = self._working.get(message.id)
+        if working is None or working.done.done():
+            return
+        if isinstance(message, WorkProgress):
+            working.on_progress(message)
+        elif message.error is None:
+            working.done.set_result(message.body)
+        else:
+            working.done.set_exception(restore_error(message.error))
+
     def _receive(self, message: Message) -> None:
         handlers = self._handlers
         match message:
@@ -194,6 +243,10 @@ class AnalyticsLink:
                 self._rules_applied(message)
             case RulesLost():
                 handlers.rules_lost(message.detail)
+            case WorkProgress() | WorkDone():
+                self._work_told(message)
+            case Sealed():
+                handlers.sealed(message.up_to_id)
             case Damage():
                 handlers.damage(message.ranges)
             case JournalDamaged():
@@ -222,6 +275,7 @@ class AnalyticsLink:
         self.hello = None
         lost: list[asyncio.Future[Any]] = [*self._waiting.values()]
         lost += [done for _, done in self._syncing]
+        lost += [working.done for working in self._working.values()]
         for waiting in lost:
             if not waiting.done():
                 waiting.set_exception(

@@ -46,6 +46,20 @@ class Rules(msgspec.Struct, tag="rules", array_like=True, frozen=True):
     rules: list[NameRule]
 
 
+class Work(msgspec.Struct, tag="work", array_like=True, frozen=True):
+    """Begin long work: its progress and its end are told by its id."""
+
+    id: int
+    kind: str
+    params: dict[str, Any]
+
+
+class CancelWork(msgspec.Struct, tag="cancel_work", array_like=True, frozen=True):
+    """End long work as soon as it can be ended."""
+
+    id: int
+
+
 class Stop(msgspec.Struct, tag="stop", array_like=True, frozen=True):
     """Finish what is running, close the files, end."""
 
@@ -103,6 +117,44 @@ class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
     error: ErrorReport | None = None
 
 
+class WorkProgress(msgspec.Struct, tag="work_progress", array_like=True, frozen=True):
+    """How far long work is; ``total`` 0: not known yet."""
+
+    id: int
+    done: int
+    total: int
+    note: str = ""
+
+
+class WorkDone(msgspec.Struct, tag="work_done", array_like=True, frozen=True):
+    """Long work has ended: a JSON body, or an error."""
+
+    id: int
+    body: bytes = b""
+    error: ErrorReport | None = None
+
+
+class Sealed(msgspec.Struct, tag="sealed", array_like=True, frozen=True):
+    """Everything up to this id is in the archive: the journal may let go of it."""
+
+    up_to_id: int
+
+
+class ArchiveState(msgspec.Struct, array_like=True, frozen=True):
+    """What the archive holds. ``trouble`` tells why nothing can be sealed, empty if it can.
+
+    ``oldest`` and ``newest`` are UTC days, empty if there are no readings or events.
+    """
+
+    sealed_up_to: int
+    parts: int
+    rows: int
+    bytes: int
+    oldest: str = ""
+    newest: str = ""
+    trouble: str = ""
+
+
 class Report(msgspec.Struct, tag="report", array_like=True, frozen=True):
     """How analytics are doing; sent when something changed, and as a sign of life.
 
@@ -116,6 +168,7 @@ class Report(msgspec.Struct, tag="report", array_like=True, frozen=True):
     samples: list[Sample]
     histograms: list[HistogramSample]
     trouble: str = ""
+    archive: ArchiveState | None = None
 
 
 class Damage(msgspec.Struct, tag="damage", array_like=True, frozen=True):
@@ -138,8 +191,8 @@ class WatermarkAhead(msgspec.Struct, tag="watermark_ahead", array_like=True, fro
 
 
 Message = (
-    Query | Head | Rules | Stop | Hello | SeriesKnown | RulesApplied | RulesLost | Answer | Report
-    | Damage | JournalDamaged | WatermarkAhead
+    Query | Head | Rules | Work | CancelWork | Stop | Hello | SeriesKnown | RulesApplied | RulesLost | Answer | Report
+    | Damage | JournalDamaged | WatermarkAhead | WorkProgress | WorkDone | Sealed
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -26,6 +26,7 @@ from ocean_core.service.frames.terms import DUPLICATE, STORED
 from ocean_core.service.status import (
     AccountsStatus,
     AnalyticsStatus,
+    ArchiveStatus,
     BufferStatus,
     FramesStatus,
     IngestStatus,
@@ -227,6 +228,7 @@ class StateService:
             previous_stop=self._previous_stop,
             buffer=self._buffer_status(view),
             analytics=self._analytics_status(),
+            archive=self._archive_status(),
             accounts=self._accounts_status(),
             ingest=IngestStatus(
                 acknowledged=int(metrics.value("ocean_telemetry_ingested_total")),
@@ -310,6 +312,16 @@ class StateService:
             starts=int(self._metrics.value("ocean_runtime_analytics_starts_total")),
             rebuild_percent=percent,
         )
+
+    def _archive_status(self) -> ArchiveStatus | None:
+        found = None if self._link.report is None else self._link.report.archive
+        if found is None:
+            return None
+        size = round(found.bytes / limits.MIB, 3)
+        return ArchiveStatus(
+            found.sealed_up_to, found.parts, found.rows, size, found.oldest, found.newest,
+            found.trouble,
+        )  # fmt: skip
 
     def _frames_status(self) -> FramesStatus:
         metrics = self._metrics

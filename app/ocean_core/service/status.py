@@ -39,6 +39,21 @@ class AnalyticsStatus(msgspec.Struct):
     rebuild_percent: float | None
 
 
+class ArchiveStatus(msgspec.Struct):
+    """What is sealed into Parquet files: ids up to ``sealed_up_to``; days are UTC.
+
+    ``trouble`` tells why nothing can be sealed at the moment, empty if it can.
+    """
+
+    sealed_up_to: int
+    parts: int
+    rows: int
+    mb: float
+    oldest: str
+    newest: str
+    trouble: str
+
+
 class AccountsStatus(msgspec.Struct):
     """Users, sessions and access keys that count now; ``state`` is ready or failed."""
 
@@ -95,6 +110,7 @@ class SystemStatus(msgspec.Struct):
     previous_stop: str
     buffer: BufferStatus
     analytics: AnalyticsStatus
+    archive: ArchiveStatus | None
     accounts: AccountsStatus
     ingest: IngestStatus
     frames: FramesStatus

@@ -25,19 +25,26 @@ def check_part(engine: ParquetEngine, folder: Path, part: Part) -> None:
     if part.kind in RAW_KINDS:
         content = "bit_xor(hash(value))" if part.kind == "readings" else "bit_xor(hash(payload))"
         found = engine.rows(
-            "SELECT count(*), min(id), max(id), sum(id::HUGEINT), epoch_us(min(timestamp)), "
+            "SELECT count(*), min(id), max(id), sum(id::HUGEINT), epoch_us(min(timestamp)), "  # noqa: S608 - our own path
             "epoch_us(max(timestamp)), count(DISTINCT id), count(sensor_id), max(quality), "
-            f"{content} FROM {files([path])}"  # noqa: S608 - our own path
+            f"{content} FROM {files([path])}"
         )[0]
-        expected = (part.rows, part.first_id, part.last_id, part.id_sum, part.first_us, part.last_us)
-        told = (*found[:3], int(found[3]) % ID_SUM_MODULUS, *found[4:6])
+        expected: tuple[int, ...] = (
+            part.rows,
+            part.first_id,
+            part.last_id,
+            part.id_sum,
+            part.first_us,
+            part.last_us,
+        )
+        told: tuple[int, ...] = (*found[:3], int(found[3]) % ID_SUM_MODULUS, *found[4:6])
         complete = found[6] == found[7] == part.rows
     else:
         found = engine.rows(
-            "SELECT count(*), sum(n)::BIGINT, epoch_us(min(first_ts)), "
+            "SELECT count(*), sum(n)::BIGINT, epoch_us(min(first_ts)), "  # noqa: S608 - our own path
             "epoch_us(max(coalesce(last_ts, first_ts))), count(sensor_id), count(mean), "
             "sum(hash(m2, min, max, first_value, last_value) % 2) "
-            f"FROM {files([path])}"  # noqa: S608 - our own path
+            f"FROM {files([path])}"
         )[0]
         expected = (part.rows, part.readings, part.first_us, part.last_us)
         told = found[:4]

@@ -97,7 +97,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...] = ()
     missing: tuple[tuple[int, int], ...] = ()
     evicted: Gone = Gone()
-    forgotten: dict[str, int] = {}  # noqa: RUF012 - msgspec copies it
+    forgotten: dict[str, int] = {}
     forgotten_ids: Gone = Gone()
     evictions: tuple[Eviction, ...] = ()
     evictions_counted: int = 0
@@ -190,8 +190,10 @@ def unpack_manifest(data: bytes) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was found. ``manifest`` is None if there is no file at all; ``from_copy`` if the first
-    one could not be used, and why in ``complaint``."""
+    """What was found. ``manifest`` is None if there is no file at all.
+
+    ``from_copy`` tells that the first one could not be used, ``complaint`` why.
+    """
 
     manifest: Manifest | None
     from_copy: bool = False

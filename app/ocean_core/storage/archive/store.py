@@ -254,7 +254,9 @@ class ArchiveStore:
             digest="",
         )
         with engine.table("rows", partial_columns(partials)):
-            return self.write_part(engine, part, f"{_ROLLUP} ORDER BY n.sensor_id, n.metric, r.bucket")
+            return self.write_part(
+                engine, part, f"{_ROLLUP} ORDER BY n.sensor_id, n.metric, r.bucket"
+            )
 
     def write_part(self, engine: ParquetEngine, part: Part, query: str) -> Part:
         """Write a query's rows as the part described, and return it with name, size and digest.
@@ -358,4 +360,3 @@ def _sum(ids: Any) -> int:  # noqa: ANN401 - an array
     high = int((ids >> 32).sum(dtype=np.int64))
     low = int((ids & 0xFFFFFFFF).sum(dtype=np.int64))
     return ((high << 32) + low) % ID_SUM_MODULUS
-

@@ -1,0 +1,1 @@
+"""What keeps the archive: sealing, compaction, retention, and loading it back."""
