@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ocean_core.buffer.embedded import JournalReader
 from ocean_core.model.block import Block, Events, Readings, unpack_block
+from ocean_core.storage.archive.manifest import ARCHIVE_DIR, load_manifest
 from support.appliance import Appliance
 from support.load import Row, Sent
 from support.waiting import until
@@ -74,6 +75,50 @@ def marker_of(payload: bytes | str) -> float:
     if isinstance(content, dict) and "marker" in content:
         return float(content["marker"])
     return math.nan
+
+
+_ARCHIVED = {
+    "readings": "SELECT id, sensor_id, metric, value, epoch_us(timestamp) FROM read_parquet(?)",
+    "events": "SELECT id, sensor_id, '', payload, epoch_us(timestamp) FROM read_parquet(?)",
+}
+
+
+def read_kept(data_dir: Path) -> Holdings:
+    """Return what archive and journal of a stopped appliance hold together.
+
+    What is in both, because the journal was not trimmed yet, must be the same.
+    """
+    journal = read_journal(data_dir)
+    archive = read_archive(data_dir)
+    assert not archive.doubled_ids(), f"twice in the archive: {archive.doubled_ids()[:10]}"
+    for row_id, row in archive.rows.items():
+        known = journal.rows.get(row_id)
+        if known is None:
+            journal.add(row_id, row, archive.moments[row_id])
+        else:
+            assert _same(known, row), f"id {row_id} is {known} in the journal, {row} in the archive"
+            assert journal.moments[row_id] == archive.moments[row_id], row_id
+    return journal
+
+
+def read_archive(data_dir: Path) -> Holdings:
+    """Return what the archive's parts hold, and check that its manifest adds up."""
+    holdings = Holdings()
+    manifest = load_manifest(data_dir / ARCHIVE_DIR).manifest
+    if manifest is None:
+        return holdings
+    assert manifest.balance() == ""
+    with duckdb.connect() as db:
+        for part in manifest.parts:
+            if part.kind not in _ARCHIVED:
+                continue
+            path = str(data_dir / ARCHIVE_DIR / part.name)
+            for row_id, sensor_id, metric, content, moment in db.execute(
+                _ARCHIVED[part.kind], [path]
+            ).fetchall():
+                value = marker_of(content) if part.kind == "events" else content
+                holdings.add(row_id, Row(sensor_id, metric, value), moment)
+    return holdings
 
 
 def read_journal(data_dir: Path) -> Holdings:
@@ -267,8 +312,8 @@ def _answered(box: Appliance, path: str, query: dict[str, str | float]) -> Any |
 def audit_stopped(
     data_dir: Path, record: list[Sent], *, lost: frozenset[int] = frozenset()
 ) -> Holdings:
-    """Check a stopped appliance's files against the record; return what the journal holds."""
-    journal = read_journal(data_dir)
+    """Check a stopped appliance's files against the record; return what archive and journal hold."""
+    journal = read_kept(data_dir)
     check_record(record, journal, lost=lost)
     analytics = read_analytics(data_dir)
     if analytics is not None:

@@ -70,7 +70,9 @@ class JobBook:
             if len(self._jobs) <= JOBS_KEPT:
                 break
             del self._jobs[old]
-        self._tasks[job.id] = asyncio.get_running_loop().create_task(self._run(job, work))
+        task = asyncio.get_running_loop().create_task(self._run(job, work))
+        self._tasks[job.id] = task
+        task.add_done_callback(lambda _task: self._ended(job))
         return job
 
     async def _run(self, job: Job, work: Callable[[Job], Awaitable[Any]]) -> None:
@@ -87,9 +89,13 @@ class JobBook:
             self._log.error("work.ended", kind=job.kind, error=repr(error))
             fault = InternalError(f"{job.kind} failed unexpectedly; the log tells more")
             job.error = JobError(fault.code, fault.detail, fault.hint)
-        finally:
-            job.ended_us = self._clock.now_us()
-            self._tasks.pop(job.id, None)
+
+    def _ended(self, job: Job) -> None:
+        if job.state == "running":
+            # Cancelled before it could begin.
+            job.state = "cancelled"
+        job.ended_us = self._clock.now_us()
+        self._tasks.pop(job.id, None)
 
     def get(self, job_id: str) -> Job:
         """Return a job. Raises UnknownRecordError."""

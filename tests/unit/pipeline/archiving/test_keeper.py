@@ -7,7 +7,7 @@ import pytest
 from ocean_core.model.errors import StoreIOError
 from ocean_core.obs.clock import ManualClock
 from ocean_core.pipeline.archiving.keeper import RETRY_FIRST_S, RETRY_MAX_S, Keeper
-from tests.support.archive_kit import ArchiveBox, quiet_log
+from support.archive_kit import ArchiveBox, quiet_log
 
 
 class FakeChore:

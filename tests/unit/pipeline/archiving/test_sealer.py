@@ -13,7 +13,7 @@ from ocean_core.model.block import Events
 from ocean_core.model.errors import BufferUnavailableError, OceanError, StoreIOError
 from ocean_core.model.naming import NameRule, Names
 from ocean_core.storage.archive.parquet import files, parquet_engine
-from tests.support.archive_kit import NOON_US, ArchiveBox, archived_rows
+from support.archive_kit import NOON_US, ArchiveBox, archived_rows
 
 DAY_US = 86_400_000_000
 

@@ -22,7 +22,7 @@ from ocean_core.storage.archive.manifest import (
 )
 from ocean_core.storage.archive.parquet import parquet_engine
 from ocean_core.storage.archive.store import ArchiveStore
-from tests.support.archive_kit import EPOCH, ArchiveBox
+from support.archive_kit import EPOCH, ArchiveBox
 
 
 @pytest.fixture
