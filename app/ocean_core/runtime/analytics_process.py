@@ -7,6 +7,7 @@ time: the watermark in DuckDB says where to go on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ from ocean_core.obs.clock import SystemClock
 from ocean_core.obs.faults import Faults
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.pipeline.archiving.source import WholeSource
 from ocean_core.pipeline.live_window import LiveWindow
 from ocean_core.pipeline.mover import Mover, MoverCallbacks
 from ocean_core.pipeline.schedule import MoverSettings
@@ -73,6 +75,8 @@ from ocean_core.storage.analytics import (
     Opened,
     is_damage,
 )
+from ocean_core.storage.archive.manifest import ARCHIVE_DIR, Part
+from ocean_core.storage.archive.store import ArchiveStore
 
 ANALYTICS_FILE: Final = "analytics.duckdb"
 JOURNAL_FILE: Final = "journal.db"
@@ -174,9 +178,16 @@ class AnalyticsProcess:
         self._channel.close()
         return self._exit_code
 
-    def _open(self) -> tuple[JournalReader, Opened, LiveWindow, list[NewSeries]]:
+    def _open(self) -> tuple[WholeSource, Opened, LiveWindow, list[NewSeries]]:
         """Open everything and read what the live window starts with."""
-        source = JournalReader(self._data_dir / JOURNAL_FILE)
+        journal = JournalReader(self._data_dir / JOURNAL_FILE)
+        self._archive_store = ArchiveStore(
+            self._data_dir / ARCHIVE_DIR, log=self._log, faults=self._faults
+        )
+        # If that is not possible, the keeper tries again and says why.
+        with contextlib.suppress(OceanError):
+            self._archive_store.open(journal.epoch, journal.losses().trimmed_up_to)
+        source = self._whole(journal)
         self._store = AnalyticsStore(
             self._data_dir / ANALYTICS_FILE,
             memory_limit_mb=self._settings.analytics.memory_limit_mb,
@@ -213,9 +224,16 @@ class AnalyticsProcess:
         self._is_rebuild = opened.rebuild_reason not in (None, "new")
         return opened
 
+    def _whole(self, journal: JournalReader) -> WholeSource:
+        return WholeSource(journal, self._archive_store, self._part_damaged)
+
+    def _part_damaged(self, part: Part) -> None:
+        self._log.error("archive.part_damaged", part=part.name, rows=part.rows)
+        self._metrics.add("ocean_archive_damaged_parts_total", 1)
+
     async def _serve(
         self,
-        source: JournalReader,
+        source: WholeSource,
         opened: Opened,
         window: LiveWindow,
         series: list[NewSeries],
@@ -294,6 +312,7 @@ class AnalyticsProcess:
         on_loop = self._on_loop
         return ArchiveSide(
             self._data_dir,
+            self._archive_store,
             watermark=store.watermark,
             names=lambda: mover.names,
             send=lambda message: on_loop(self._channel.send, message),
@@ -309,7 +328,7 @@ class AnalyticsProcess:
         on_loop = self._on_loop
         return Verifier(
             store,
-            lambda: JournalReader(self._data_dir / JOURNAL_FILE),
+            lambda: self._whole(JournalReader(self._data_dir / JOURNAL_FILE)),
             self._clock,
             VerifyCallbacks(
                 on_difference=lambda reason: on_loop(self._rows_differ, reason),
@@ -324,7 +343,7 @@ class AnalyticsProcess:
 
     def _make_mover(
         self,
-        source: JournalReader,
+        source: WholeSource,
         store: AnalyticsStore,
         window: LiveWindow,
         rebuild_reason: str | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from ocean_core.pipeline.archiving.keeper import Chore, Keeper
 from ocean_core.pipeline.archiving.sealer import Sealer, SealerTools
 from ocean_core.service.messages import ArchiveState, Message, Sealed
 from ocean_core.service.work import WorkContext, WorkFunction
-from ocean_core.storage.archive.manifest import ARCHIVE_DIR, RAW_KINDS, Manifest
+from ocean_core.storage.archive.manifest import RAW_KINDS, Manifest
 from ocean_core.storage.archive.store import ArchiveStore
 
 KEEPER_NICE: Final = 15
@@ -33,6 +34,7 @@ class ArchiveSide:
     def __init__(
         self,
         data_dir: Path,
+        store: ArchiveStore,
         *,
         watermark: Callable[[], int],
         names: Callable[[], Names],
@@ -50,7 +52,7 @@ class ArchiveSide:
         self._on_change = on_change
         self._metrics = metrics
         self._trouble = "not open yet"
-        self.store = ArchiveStore(data_dir / ARCHIVE_DIR, log=log, faults=faults)
+        self.store = store
         self._sealer = Sealer(
             self.store,
             SealerTools(
@@ -79,11 +81,9 @@ class ArchiveSide:
 
     def _open(self) -> None:
         """Open the archive of this journal. Raises OceanError; it is tried again."""
-        source = JournalReader(self._journal)
-        try:
-            self.store.open(source.epoch, source.losses().trimmed_up_to)
-        finally:
-            source.close()
+        if not self.store.is_open:
+            with closing(JournalReader(self._journal)) as source:
+                self.store.open(source.epoch, source.losses().trimmed_up_to)
         self._send(Sealed(self.store.manifest.sealed_up_to))
 
     def _changed(self, trouble: str) -> None:

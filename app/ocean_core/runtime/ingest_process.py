@@ -27,6 +27,7 @@ import uvloop
 from ocean_core import __version__
 from ocean_core.buffer.embedded import EmbeddedJournal
 from ocean_core.buffer.embedded.settings import JournalSettings
+from ocean_core.buffer.mark import Mark
 from ocean_core.buffer.port import BufferState, IdRange
 from ocean_core.config.settings import Settings
 from ocean_core.model.errors import (
@@ -70,6 +71,7 @@ from ocean_core.service.jobs import JobBook
 from ocean_core.service.messages import Hello, Report
 from ocean_core.service.series_quota import SeriesQuota
 from ocean_core.service.state import BufferView, StateService
+from ocean_core.storage.archive.manifest import ARCHIVE_DIR, load_manifest
 
 JOURNAL_FILE: Final = "journal.db"
 MARK_FILE: Final = "analytics.mark"
@@ -199,11 +201,22 @@ class IngestProcess:
                 idempotency_kept_s=settings.ingest.idempotency_hours * 3600,
                 idempotency_keys_max=settings.ingest.idempotency_keys_max,
                 mark_path=self._data_dir / MARK_FILE,
+                archived=self._archived(),
                 frames_kept_s=self._rules.models.window_s,
             ),
             on_commit=self._committed,
             on_state=self._buffer_changed,
         )
+
+    def _archived(self) -> Mark | None:
+        """Return up to which id the archive holds everything, if it can be read."""
+        try:
+            manifest = load_manifest(self._data_dir / ARCHIVE_DIR).manifest
+        except (OceanError, OSError) as error:
+            # Analytics, who own it, tell why and what to do.
+            self._log.warning("archive.failed", work="read", reason=str(error), retry_s="no")
+            return None
+        return None if manifest is None else Mark(manifest.epoch, manifest.sealed_up_to)
 
     def _make_frames(self) -> Frames:
         return Frames(

@@ -29,10 +29,12 @@ from ocean_core.buffer.embedded.rows import (
     PUT_BLOCK_BACK,
     PUT_KEY_BACK,
     SELECT_MISSING,
+    SET_META,
     Grown,
     add_growth,
     count_of,
     gaps,
+    meta_row,
     missing_ranges,
     missing_row,
     subtract,
@@ -114,6 +116,7 @@ def _salvage(
             files=files,
             vfs=settings.vfs,
             mark=_mark(settings),
+            archived=settings.archived,
             new_epoch=known.epoch if known is not None else _new_epoch(settings),
             now_us=settings.clock.now_us(),
             floor_id=known.acked_id if known is not None else 0,
@@ -146,8 +149,9 @@ def _open_checked(
         mark = _mark(settings)
         is_new = not db.pragma("schema_version")
         if is_new:
-            former = known or mark
+            former = known or mark or settings.archived
             schema.create(db, former.epoch if former is not None else _new_epoch(settings))
+            _begin_behind_archive(db, settings.archived)
         else:
             schema.check_tables(db)
             schema.migrate(db)
@@ -217,6 +221,8 @@ def _continue_behind(
     bounds += [item.last for item in store.missing[-1:]]
     bounds += [marks.last_id for marks in store.groups.marks.values()]
     bounds += [mark.id] if mark is not None and mark.epoch == store.epoch else []
+    archived_up_to = _archived_up_to(store, settings)
+    bounds.append(archived_up_to)
     if acked_id is None and hidden is not None:
         bounds.append(_claimed_end(hidden, last))
     store.next_id = 1 + max(bounds)
@@ -224,6 +230,8 @@ def _continue_behind(
         # The newest blocks should be there and are not: is it the file or only our view of it?
         _explain_short_end(store, last)
     lost = _find_gaps(store, everything=hidden is not None)
+    if archived_up_to:
+        lost = subtract(lost, [IdRange(1, archived_up_to)])
     now_us = settings.clock.now_us()
     for item in lost:
         db.execute(INSERT_MISSING, missing_row(item, now_us, "not in the journal"))
@@ -243,6 +251,19 @@ def _continue_behind(
         settings.log.warning(
             "buffer.salvaged", blocks=len(hidden.blocks) if hidden else 0, from_file=files.wal.name
         )
+
+
+def _begin_behind_archive(db: apsw.Connection, archived: Mark | None) -> None:
+    """Have a new journal know that what the archive holds was here, and was let go of."""
+    if archived is not None and archived.id and schema.epoch_of(db) == archived.epoch:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(SET_META, meta_row("trimmed", archived.id))
+        db.execute("COMMIT")
+
+
+def _archived_up_to(store: JournalStore, settings: JournalSettings) -> int:
+    archived = settings.archived
+    return archived.id if archived is not None and archived.epoch == store.epoch else 0
 
 
 def _strike_found(store: JournalStore) -> None:

@@ -333,11 +333,16 @@ class _Copy:
         self._db.execute("BEGIN IMMEDIATE")
         self._bytes = 0
 
-    def finish(self, mark: Mark | None, new_epoch: str, floor_id: int) -> SalvageReport:
+    def finish(
+        self, mark: Mark | None, archived: Mark | None, new_epoch: str, floor_id: int
+    ) -> SalvageReport:
         """Write what belongs to the whole: epoch, bounds, missing ids."""
         db = self._db
-        epoch = self.epoch or self.epoch_copy or (mark.epoch if mark is not None else new_epoch)
+        former = mark or archived
+        epoch = self.epoch or self.epoch_copy or (former.epoch if former is not None else new_epoch)
         trimmed = self.integers.get("trimmed", 0)
+        if archived is not None and archived.epoch == epoch:
+            trimmed = max(trimmed, archived.id)
         db.execute("DELETE FROM telemetry_buffer WHERE id + count - 1 <= ?", (trimmed,))
         known = missing_ranges(db.execute(SELECT_MISSING))
         last, blocks, readings = db.execute(
@@ -349,6 +354,7 @@ class _Copy:
             mark.id if mark is not None and mark.epoch == epoch else 0,
             max((item.last for item in known), default=0),
             floor_id,
+            trimmed,
         )
         found = chain(
             db.execute("SELECT id, count FROM telemetry_buffer ORDER BY id"), [(high_water + 1, 1)]
@@ -377,6 +383,7 @@ class SalvageInput:
     files: JournalFiles
     vfs: str | None
     mark: Mark | None
+    archived: Mark | None
     new_epoch: str
     now_us: int
     floor_id: int
@@ -406,7 +413,7 @@ def salvage(given: SalvageInput) -> SalvageReport:
         for page, page_no, ways in _every_page(pages):
             copy.take_page(page, page_no, ways)
         copy.commit()
-        report = copy.finish(given.mark, given.new_epoch, given.floor_id)
+        report = copy.finish(given.mark, given.archived, given.new_epoch, given.floor_id)
         db.execute("COMMIT")
     finally:
         db.close()

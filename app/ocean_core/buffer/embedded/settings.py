@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ocean_core.buffer.mark import Mark
 from ocean_core.model import limits
 from ocean_core.obs.clock import Clock
 from ocean_core.obs.faults import NO_FAULTS, Faults
@@ -35,6 +36,7 @@ class JournalSettings:
     """Everything the writer needs. ``mark_path`` is the mover's mark, see ``buffer.mark``.
 
     ``frames_kept_s``: how long trimming leaves blocks with notes of frames, 0: not at all.
+    ``archived`` tells which ids of which epoch are in the archive: nobody must miss them here.
     ``disk_bytes`` tells the size of the disk; None asks the system.
     """
 
@@ -50,6 +52,7 @@ class JournalSettings:
     idempotency_keys_max: int = limits.IDEMPOTENCY_KEYS_MAX
     frames_kept_s: int = 0
     mark_path: Path | None = None
+    archived: Mark | None = None
     vfs: str | None = None
     exclusive: bool = False
     disk_bytes: Callable[[], int] | None = None

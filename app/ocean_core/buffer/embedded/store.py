@@ -378,6 +378,7 @@ class JournalStore:
         lost: dict[str, int] = {}
         changes: Changes = {}
         if free:
+            self._settings.faults.hit("journal.before_trim")
             last = free[-1].last_id
             db.execute("DELETE FROM telemetry_buffer WHERE id <= ?", (last,))
             db.execute(SET_META, meta_row("trimmed", last))
@@ -386,6 +387,8 @@ class JournalStore:
             self.trimmed = last
             self._high_water = self.head_id
         db.execute("COMMIT")
+        if free:
+            self._settings.faults.hit("journal.after_trim")
         self.groups.publish(changes)
         for name, count in lost.items():
             self._settings.log.warning("buffer.group_evicted", group=name, readings=count)
