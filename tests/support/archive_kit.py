@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ocean_core.buffer.port import IdRange, Losses
+from ocean_core.buffer.port import BlockBatch, IdRange, Losses
 from ocean_core.model.block import Block, Events, Readings
 from ocean_core.model.naming import NO_RULES, Names
 from ocean_core.obs.catalog import METRICS
@@ -83,6 +83,21 @@ class ListJournal:
             if block.last_id >= wanted:
                 wanted = take(block)
         return []
+
+    epoch = EPOCH
+
+    def last_id(self) -> int:
+        return self.blocks[-1].last_id if self.blocks else 0
+
+    def first_id(self) -> int:
+        return self.blocks[0].first_id if self.blocks else 0
+
+    def read_after(self, after_id: int, *, rows_max: int) -> BlockBatch:
+        found: list[Block] = []
+        for block in self.blocks:
+            if block.first_id > after_id and sum(b.count for b in found) < rows_max:
+                found.append(block)
+        return BlockBatch(found, found[-1].last_id if found else after_id)
 
     def losses(self) -> Losses:
         return Losses(self.trimmed, self.missing)
