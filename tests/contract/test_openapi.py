@@ -70,6 +70,8 @@ WITHOUT_INPUT = {
     "DELETE /api/ocean/profiles/{profile_id}", "GET /api/ocean/sensors/{sensor_id}",
     "DELETE /api/ocean/keys/{key_id}",
     "GET /api/ocean/quarantine/{frame_id}", "DELETE /api/ocean/quarantine/{frame_id}", "GET /api/ocean/users/{user_id}",
+    "GET /api/ocean/jobs", "GET /api/ocean/jobs/{job_id}", "DELETE /api/ocean/jobs/{job_id}",
+    "POST /api/ocean/archive/seal",
     "GET /api/ocean/billing/{user_id}", "DELETE /api/ocean/sessions/{session_id}",
 }  # fmt: skip
 NETWORK = {

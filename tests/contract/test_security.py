@@ -66,6 +66,8 @@ ACCESS = {
         GET /api/ocean/audit · DELETE /api/ocean/telemetry/groups/{name}
         POST /api/ocean/quarantine/retry · POST /api/ocean/quarantine/forget
         DELETE /api/ocean/quarantine/{frame_id}
+        POST /api/ocean/archive/seal · GET /api/ocean/jobs · GET /api/ocean/jobs/{job_id}
+        DELETE /api/ocean/jobs/{job_id}
     """,
 }
 ROUTES = {

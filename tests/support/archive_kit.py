@@ -66,7 +66,7 @@ class ListJournal:
             [(f"s-{n}", "value" if n % 2 else "°C") for n in range(sensors)],
             (at % sensors).astype(np.uint32),
             (at_us + at * step_us).astype(np.int64),
-            self.head + at * 0.25,
+            (self.head + at * 0.25).astype(np.float64),
             (at % 3).astype(np.uint8),
         )
         return self.add(rows, arrival_us, skip)

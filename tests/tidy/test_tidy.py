@@ -35,6 +35,9 @@ TIME_READERS = {
 # or guards one: whatever happens below must end in a report and not in a thread that is gone.
 CATCH_ALL_ALLOWED: frozenset[str] = frozenset(
     {
+        "pipeline/archiving/keeper.py:_serve_call",
+        "service/jobs.py:_run",
+        "service/work.py:_run",
         "buffer/embedded/writer.py:_run",
         "ingress/fast_http.py:_store",
         "pipeline/mover.py:_run",

@@ -278,17 +278,10 @@ class ArchiveUnavailableError(OceanError):
     transient = True
 
 
-class TargetError(OceanError):
-    """The directory given for an export, a backup or a restore cannot be used."""
-
-    code = "OC-4008"
-    hint = "Give another directory; nothing was written over."
-
-
 class WorkCancelledError(OceanError):
     """Long work was cancelled before it was done."""
 
-    code = "OC-4009"
+    code = "OC-4008"
     hint = "Start it again: what can be resumed goes on where it stopped."
 
 

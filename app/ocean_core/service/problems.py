@@ -37,7 +37,6 @@ STATUS: Final[dict[type[OceanError], int]] = {
     errors.StoreBusyError: 429,
     errors.StoreUnavailableError: 503,
     errors.ArchiveUnavailableError: 503,
-    errors.TargetError: 422,
     errors.WorkCancelledError: 409,
     errors.QueryError: 400,
     errors.UnknownSensorError: 404,

@@ -60,7 +60,7 @@ class Lab:
         unused: dict[str, Any] = dict.fromkeys(
             (
                 "ingest", "state", "alarms", "groups", "metadata", "profiles", "sensors", "ledger", "keys",
-                "audit", "users", "billing", "sessions", "quarantine",
+                "audit", "users", "billing", "sessions", "quarantine", "jobs",
             )
         )  # fmt: skip
         self.services: Any = Services(

@@ -91,7 +91,7 @@ def test_work_that_runs_is_cancelled() -> None:
     cancelled.set()
     told = line.done().error
     assert told is not None
-    assert told.code == "OC-4009"
+    assert told.code == "OC-4008"
 
 
 def book() -> JobBook:
@@ -135,7 +135,7 @@ def test_a_job_ends_with_its_result_or_its_error() -> None:
 
 def test_jobs_are_bounded_and_cancelled_at_the_end() -> None:
     async def forever(_job: Job) -> object:
-        await asyncio.Event().wait()
+        return await asyncio.Event().wait()
 
     async def nothing(_job: Job) -> object:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ocean_core.model.block import Float64Column, Int64Column, SeriesName, UInt8Column
-from ocean_core.storage.analytics.batch import Int32Column, Partials
+from ocean_core.storage.analytics.batch import Int32Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +57,6 @@ class ArchiveEvents:
             self.series, self.id[which], self.series_index[which], self.ts_us[which],
             self.quality[which], self.payload[which],
         )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveRollups:
-    """Partials whose ``series_id`` points into ``series``; ``readings`` are ids first..last."""
-
-    series: Sequence[SeriesName]
-    partials: Partials
-    first_id: int
-    last_id: int
-
-    def __len__(self) -> int:
-        return len(self.partials)
 
 
 def series_order(series: Sequence[SeriesName]) -> Int32Column:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,8 +256,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def id_sum_of(parts: Iterable[Part]) -> int:
-    """Return the sum of the ids in parts, modulo ``ID_SUM_MODULUS``."""
-    return sum(part.id_sum for part in parts) % ID_SUM_MODULUS

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from ocean_core.model.block import SeriesName
 from ocean_core.model.errors import StoreCorruptError, StoreIOError
-from ocean_core.storage.analytics.cursor import Cursor
 from ocean_core.storage.analytics.errors import DuckError, is_system_error
 
 ROW_GROUP_ROWS: Final = 122_880
@@ -54,11 +53,6 @@ class ParquetEngine:
     def close(self) -> None:
         """Give everything back."""
         self.connection.close()
-
-    @property
-    def cursor(self) -> Cursor:
-        """The instance as queries see it."""
-        return cast("Cursor", self.connection)
 
     def write(self, path: Path, query: str, notes: Mapping[str, str]) -> None:
         """Write a query's rows, in their order, to a Parquet file with notes in its footer.

@@ -20,12 +20,10 @@ import numpy as np
 from ocean_core.model.errors import ArchiveUnavailableError, OceanError, StoreIOError
 from ocean_core.obs.faults import NO_FAULTS, Faults
 from ocean_core.obs.log import EventLog
-from ocean_core.storage.analytics.cursor import partial_columns
 from ocean_core.storage.archive.checking import check_part
 from ocean_core.storage.archive.columns import (
     ArchiveEvents,
     ArchiveReadings,
-    ArchiveRollups,
     sorted_rows,
 )
 from ocean_core.storage.archive.manifest import (
@@ -54,20 +52,6 @@ _EVENTS: Final = (
     "SELECT r.id, n.sensor_id, r.ts AS timestamp, r.quality, r.payload "
     "FROM rows r LEFT JOIN names n ON n.number = r.series_index"
 )
-# What says nothing new is NULL and costs nothing: most buckets of slow sensors have one reading.
-_ROLLUP: Final = (
-    "SELECT n.sensor_id, n.metric, r.bucket, r.n, r.mean, nullif(r.m2, 0) AS m2, "
-    "nullif(r.min, r.mean) AS min, nullif(r.max, r.mean) AS max, r.first_ts, "
-    "nullif(r.first_value, r.mean) AS first_value, nullif(r.last_ts, r.first_ts) AS last_ts, "
-    "nullif(r.last_value, r.mean) AS last_value "
-    "FROM rows r LEFT JOIN names n ON n.number = r.series_id"
-)
-ROLLUP_COLUMNS: Final = (
-    "sensor_id, metric, bucket, n, mean, coalesce(m2, 0) AS m2, coalesce(min, mean) AS min, "
-    "coalesce(max, mean) AS max, first_ts, coalesce(first_value, mean) AS first_value, "
-    "coalesce(last_ts, first_ts) AS last_ts, coalesce(last_value, mean) AS last_value"
-)
-"""Select these from a part of rollups: a value that equals the mean is stored as NULL."""
 
 
 class ArchiveStore:
@@ -226,37 +210,6 @@ class ArchiveStore:
         )
         with engine.table("rows", columns):
             return self.write_part(engine, part, query)
-
-    def write_rollups(
-        self,
-        engine: ParquetEngine,
-        kind: PartKind,
-        date: str,
-        rollups: ArchiveRollups,
-        arrived_us: int,
-    ) -> Part:
-        """Write merged partials of one day, ordered by series and bucket. Raises StoreIOError."""
-        partials = rollups.partials
-        engine.name_series(rollups.series)
-        part = Part(
-            name="",
-            kind=kind,
-            date=date,
-            first_id=rollups.first_id,
-            last_id=rollups.last_id,
-            rows=len(partials),
-            readings=int(partials.n.sum()),
-            id_sum=0,
-            first_us=int(partials.first_ts_us.min()),
-            last_us=int(partials.last_ts_us.max()),
-            arrived_us=arrived_us,
-            bytes=0,
-            digest="",
-        )
-        with engine.table("rows", partial_columns(partials)):
-            return self.write_part(
-                engine, part, f"{_ROLLUP} ORDER BY n.sensor_id, n.metric, r.bucket"
-            )
 
     def write_part(self, engine: ParquetEngine, part: Part, query: str) -> Part:
         """Write a query's rows as the part described, and return it with name, size and digest.
