@@ -197,3 +197,4 @@ MARK_IDS_MAX: Final = 100_000
 
 # The archive.
 SEAL_ROWS: Final = 1_000_000
+COMPACTED_ROWS_MAX: Final = 4_000_000

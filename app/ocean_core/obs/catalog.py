@@ -73,6 +73,7 @@ METRICS: Final = (
     Metric("ocean_archive_seal_duration_seconds", "histogram", "Time per range that was sealed."),
     Metric("ocean_archive_sealed_up_to_id", "gauge", "Id up to which everything is in the archive."),
     Metric("ocean_archive_damaged_parts_total", "counter", "Files of the archive found damaged."),
+    Metric("ocean_archive_compacted_parts_total", "counter", "Files of the archive merged into others."),
     Metric("ocean_archive_parts", "gauge", "Parquet files of the archive."),
     Metric("ocean_archive_bytes", "gauge", "Size of the archive."),
     Metric("ocean_archive_rows", "gauge", "Readings and events in the archive."),

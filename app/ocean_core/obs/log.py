@@ -35,6 +35,7 @@ EVENTS: Final[dict[str, str]] = {
     "analytics.mover_failed": "Moving readings failed; it is tried again.",
     "archive.sealed": "Ids of the journal are in the archive now.",
     "archive.failed": "Work on the archive failed; it is tried again.",
+    "archive.compacted": "Small files of the archive were merged into one.",
     "archive.part_damaged": "A file of the archive cannot be read; its readings are not answered.",
     "archive.swept": "A file that no manifest names was removed from the archive.",
     "archive.manifest_restored": "The archive's manifest was damaged; its copy took its place.",

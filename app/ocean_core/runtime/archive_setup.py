@@ -17,6 +17,7 @@ from ocean_core.obs.clock import Clock
 from ocean_core.obs.faults import Faults
 from ocean_core.obs.log import EventLog
 from ocean_core.obs.metrics import MetricsRegistry
+from ocean_core.pipeline.archiving.compaction import PartCompaction
 from ocean_core.pipeline.archiving.keeper import Chore, Keeper
 from ocean_core.pipeline.archiving.sealer import Sealer, SealerTools
 from ocean_core.service.messages import ArchiveState, Message, Sealed
@@ -67,6 +68,7 @@ class ArchiveSide:
             metrics=metrics,
             faults=faults,
         )
+        self._compaction = PartCompaction(store, clock=clock, log=log, metrics=metrics)
         self.keeper = Keeper(
             self._chores(),
             clock=clock,
@@ -77,7 +79,7 @@ class ArchiveSide:
         )
 
     def _chores(self) -> Sequence[Chore]:
-        return (self._sealer,)
+        return (self._sealer, self._compaction)
 
     def _open(self) -> None:
         """Open the archive of this journal. Raises OceanError; it is tried again."""

@@ -57,7 +57,7 @@ class ParquetEngine:
     def write(self, path: Path, query: str, notes: Mapping[str, str]) -> None:
         """Write a query's rows, in their order, to a Parquet file with notes in its footer.
 
-        The file is not synced. Raises StoreIOError.
+        The file is not synced. Raises StoreIOError; StoreCorruptError if the query reads a damaged one.
         """
         kept = ", ".join(f"{name}: {quoted(text)}" for name, text in notes.items())
         command = f"COPY ({query}) TO {quoted(str(path))} ({_OPTIONS}, KV_METADATA {{{kept}}})"
@@ -66,7 +66,7 @@ class ParquetEngine:
         except DuckError as error:
             if is_system_error(error) or isinstance(error, duckdb.IOException):
                 raise StoreIOError(f"{path.name}: {_one_line(error)}") from error
-            raise
+            raise _unreadable(error) from error
 
     def read(self, query: str, parameters: Sequence[object] = ()) -> dict[str, npt.NDArray[Any]]:
         """Return a query's rows as columns. Raises StoreCorruptError if a file is damaged."""
