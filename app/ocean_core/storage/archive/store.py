@@ -7,6 +7,7 @@ until nobody needs them.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -106,6 +107,7 @@ class ArchiveStore:
 
     def _sweep(self) -> None:
         """Remove what no manifest names: left by a crash between writing and committing."""
+        shutil.rmtree(self.spill, ignore_errors=True)
         known = {part.name for part in self.manifest.parts}
         for path in [*self.folder.glob("date=*/*"), *self.folder.glob("*.new")]:
             if path.relative_to(self.folder).as_posix() not in known:

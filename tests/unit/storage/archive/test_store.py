@@ -44,9 +44,12 @@ def test_what_no_manifest_names_is_swept_at_the_start(box: ArchiveBox) -> None:
     for stray in (path.with_name("readings-1-2-9.parquet"), path.with_name("x.parquet.new")):
         stray.write_bytes(b"left behind")
     (box.store.folder / "manifest.json.new").write_bytes(b"half")
+    box.store.spill.mkdir()
+    (box.store.spill / "sort.tmp").write_bytes(b"half a sort")
     box.reopened()
     assert parts(box) == {part.name}
     assert not list(box.store.folder.glob("*.new"))
+    assert not box.store.spill.exists()
 
 
 def test_the_copy_stands_in_for_a_damaged_manifest(box: ArchiveBox) -> None:
