@@ -61,6 +61,17 @@ def test_the_copy_stands_in_for_a_damaged_manifest(box: ArchiveBox) -> None:
     assert load_manifest(box.store.folder).complaint == ""
 
 
+def test_a_manifest_that_reads_well_and_was_changed_is_not_believed(box: ArchiveBox) -> None:
+    path = box.store.folder / MANIFEST_FILE
+    whole = path.read_bytes()
+    changed = whole.replace(b'"rows": 20', b'"rows": 21')
+    assert changed != whole
+    with pytest.raises(StoreCorruptError, match="damaged"):
+        unpack_manifest(changed)
+    path.write_bytes(changed)
+    assert box.reopened().manifest == box.manifest
+
+
 def test_a_foreign_archive_is_not_touched(box: ArchiveBox) -> None:
     before = parts(box)
     other = ArchiveStore(box.store.folder, log=box.log)
